@@ -1,0 +1,94 @@
+"""GET events: the caller's own events in order, straight from the log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from litestar import get
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+from litestar.response import Response
+
+from reyna.api.requests import Req
+from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor
+from reyna.log import subjects
+from reyna.log.follow import Follower
+from reyna.log.record import Record, decode
+from reyna.log.stream import Log
+from reyna.runtime.frames import EventFrame, frame_of
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """One page of events, the oldest first."""
+
+    items: list[EventFrame]
+    next_cursor: str | None
+
+
+def routes(log: Log) -> list[HTTPRouteHandler]:
+    """GET events."""
+
+    @get("/events", tags=["events"])
+    async def list_events(
+        request: Req,
+        after: Annotated[int, Parameter(ge=0, description="Only events after this seq.")] = 0,
+        bucket_id: str | None = None,
+        blob_id: str | None = None,
+        types: Annotated[
+            str | None, Parameter(max_length=1000, description="Types, separated by commas.")
+        ] = None,
+        limit: Limit = DEFAULT_LIMIT,
+        cursor: Cursor = None,
+    ) -> Response[EventPage]:
+        """The caller's own events in order."""
+        position = after if cursor is None else decode_cursor(cursor, tuple[int])[0]
+        wanted = _Wanted(
+            bucket_id and subjects.token(bucket_id),
+            blob_id and subjects.token(blob_id),
+            frozenset(types.split(",")) if types else None,
+        )
+        head = await log.head()
+        found = await _read(log, request.user.user_id, position, head, wanted, limit + 1)
+        page = found[:limit]
+        more = encode_cursor(page[-1].seq) if len(found) > limit else None
+        body = EventPage([frame_of(record) for record in page], more)
+        return Response(body, headers={"Reyna-Seq": str(head)})
+
+    return [list_events]
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    bucket_id: str | None
+    blob_id: str | None
+    types: frozenset[str] | None
+
+    def __call__(self, record: Record) -> bool:
+        if self.types is not None and record.type not in self.types:
+            return False
+        frame = frame_of(record)
+        if self.blob_id is not None and self.blob_id not in {frame.blob_id, frame.parent_id}:
+            return False
+        return self.bucket_id is None or self.bucket_id in frame.bucket_ids
+
+
+async def _read(
+    log: Log, owner: str, after: int, head: int, wanted: _Wanted, most: int
+) -> list[Record]:
+    found: list[Record] = []
+    if after >= head:
+        return found
+    batches = Follower(log.connection, [subjects.of_owner(owner)], after).batches()
+    try:
+        async for batch in batches:
+            for stored in batch.messages:
+                record = decode(stored)
+                if wanted(record):
+                    found.append(record)
+                if len(found) == most:
+                    return found
+            if not batch.pending:
+                return found
+    finally:
+        await batches.aclose()
+    return found

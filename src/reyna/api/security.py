@@ -1,0 +1,70 @@
+"""The edge: who is calling, and the headers every answer carries. Owns nothing else.
+
+It is one middleware around everything, kept cheap because every request passes it. What a principal
+may do is decided where it is done: queries and commands are always bound to `user_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from litestar.enums import ScopeType
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from reyna.api.metrics import Metrics
+from reyna.errors import NotAuthenticated
+from reyna.identity.tokens import Principal
+
+Verify = Callable[[str], Principal]
+
+API = "/api/"
+PUBLIC = "/api/v1/auth/"
+_CONTENT_SECURITY = (
+    b"default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; "
+    b"object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_ALWAYS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", _CONTENT_SECURITY),
+]
+
+
+class Edge(ASGIMiddleware):
+    """Authenticates HTTP requests to the API, adds headers, and counts."""
+
+    scopes = (ScopeType.HTTP,)
+
+    def __init__(self, verify: Verify, metrics: Metrics) -> None:
+        self._verify = verify
+        self._metrics = metrics
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        """Pass a request on as its caller."""
+        assert scope["type"] == ScopeType.HTTP, "this middleware is for HTTP alone"
+        path, method = scope["path"], scope["method"]
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.answered(method, message["status"])
+                headers = [*message["headers"], *_ALWAYS]
+                seq = scope["state"].get("reyna_seq")
+                if seq is not None:
+                    headers.append((b"reyna-seq", str(seq).encode()))
+                message["headers"] = headers
+            await send(message)
+
+        if path.startswith(API) and not path.startswith(PUBLIC) and method != "OPTIONS":
+            scope["user"] = self._verify(_bearer(scope))
+        await next_app(scope, receive, send_with_headers)
+
+
+def _bearer(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return token.strip()
+            break
+    raise NotAuthenticated("This needs an access token: `Authorization: Bearer …`.")

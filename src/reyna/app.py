@@ -1,0 +1,192 @@
+"""The composition root: settings become parts, parts become one running studio. Tests replace parts
+here.
+
+Everything that lives as long as the process is opened and closed by `studio`, in one place and in
+one order; nothing else in the program makes its own connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import schemas as shipped
+from reyna import __version__, content
+from reyna.api import auth, commands, events, health, live, page, problems
+from reyna.api.metrics import Metrics
+from reyna.api.security import Edge
+from reyna.api.views import view_router
+from reyna.commands.blobs import BlobCommands
+from reyna.commands.boundaries import Boundaries
+from reyna.commands.buckets import BucketCommands
+from reyna.commands.handler import Handler
+from reyna.commands.idempotency import Idempotency
+from reyna.commands.schemas import Schemas
+from reyna.content import Processor, Projection
+from reyna.database import open_engine
+from reyna.identity.accounts import Accounts
+from reyna.identity.tokens import Tokens
+from reyna.log.connection import Connection
+from reyna.log.stream import Log
+from reyna.runtime.hub import Hub
+from reyna.runtime.projector import Projector
+from reyna.runtime.replay import Replay
+from reyna.runtime.views import Views
+from reyna.runtime.workers import Workers
+from reyna.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# What a request may have beside the blob's own JSON.
+ENVELOPE_BYTES = 64 * 1024
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the studio's servers are. Accounts and views are two databases: views may be
+    deleted.
+    """
+
+    nats_url: str
+    nats_token: str | None
+    accounts_url: str
+    views_url: str
+    secret: str
+
+
+@asynccontextmanager
+async def studio(
+    settings: Settings,
+    place: Place,
+    *,
+    projections: Sequence[Projection] | None = None,
+    processors: Sequence[Processor] | None = None,
+) -> AsyncIterator[Litestar]:
+    """A running studio, as an ASGI application without a lifespan of its own.
+
+    Raises SetupError when something it needs is not there. An unexpected end of one of its loops
+    ends the block.
+    """
+    projections = content.projections() if projections is None else projections
+    processors = content.processors() if processors is None else processors
+    async with AsyncExitStack() as stack:
+        connection = await Connection.open(place.nats_url, place.nats_token)
+        stack.push_async_callback(connection.close)
+        accounts_engine = _engine(stack, place.accounts_url)
+        views_engine = _engine(stack, place.views_url)
+        log = await Log.open(connection)
+        boundaries = Boundaries(log)
+        schemas = Schemas(log)
+        await schemas.ship(shipped.load())
+        tokens = Tokens(place.secret)
+        accounts = Accounts(accounts_engine, tokens)
+        await accounts.prepare()
+        idempotency = Idempotency(accounts_engine)
+        await idempotency.prepare()
+        for processor in processors:
+            await stack.enter_async_context(processor.lifespan(settings))
+        workers = Workers(log, boundaries, schemas, processors)
+        await workers.register()
+        views = Views(views_engine, log.epoch, settings.wait_timeout)
+        outdated = await views.prepare(projections)
+        hub = Hub(log, boundaries)
+        projector = Projector(connection, views, projections)
+        handler = Handler(log, boundaries, idempotency)
+        app = _application(
+            settings,
+            tokens,
+            accounts,
+            BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
+            BucketCommands(handler, boundaries, settings.max_depth),
+            hub,
+            views,
+            projector,
+            projections,
+            workers,
+        )
+        rebuild = _rebuild(Replay(log, views), outdated)
+        async with _running(hub.run(), projector.run(), workers.run(), rebuild):
+            await hub.started.wait()
+            yield app
+
+
+def _application(
+    settings: Settings,
+    tokens: Tokens,
+    accounts: Accounts,
+    blobs: BlobCommands,
+    buckets: BucketCommands,
+    hub: Hub,
+    views: Views,
+    projector: Projector,
+    projections: Sequence[Projection],
+    workers: Workers,
+) -> Litestar:
+    metrics = Metrics()
+    looked_at = health.Health(hub, views, projector, projections, workers)
+    api = Router(
+        path=commands.PREFIX,
+        route_handlers=[
+            auth.router,
+            *commands.routes(blobs, buckets),
+            *events.routes(hub.log),
+            *(view_router(one, views, workers.readiness) for one in projections),
+            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
+        ],
+    )
+    return Litestar(
+        route_handlers=[api, *health.routes(looked_at, metrics, hub), *page.routes()],
+        middleware=[Edge(tokens.verify, metrics)],
+        dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
+        exception_handlers={Exception: problems.answer},
+        request_max_body_size=settings.max_blob_bytes + ENVELOPE_BYTES,
+        openapi_config=OpenAPIConfig(title="ReYNa Studio", version=__version__, path="/openapi"),
+        cors_config=CORSConfig(
+            allow_origins=list(settings.allowed_origins),
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-Match",
+                "Reyna-Min-Seq",
+            ],
+            expose_headers=["Reyna-Seq", "ETag", "Location", "Retry-After"],
+        ),
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _engine(stack: AsyncExitStack, url: str) -> AsyncEngine:
+    engine = open_engine(url)
+    stack.push_async_callback(engine.dispose)
+    return engine
+
+
+@asynccontextmanager
+async def _running(*loops: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """Run loops for the length of the block; one that ends by an error ends the block."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _rebuild(replay: Replay, outdated: list[Projection]) -> None:
+    if not outdated:
+        return
+    names = ", ".join(projection.name for projection in outdated)
+    logger.info("rebuilding %s from the log: changed since it was built", names)
+    for done in await replay.rebuild(outdated, None, lambda _, __: None):
+        logger.info("rebuilt %s up to %d", done.projection, done.position)

@@ -1,0 +1,153 @@
+"""The handler: one way for every command. Owns the loop of decide, append, retry, and idempotency.
+
+A command gives an attempt: a function that loads what it needs and returns the rules that have
+decided, with the seq its decision rests on. A conflict means that somebody was faster: it is tried
+again on the newer state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from reyna.commands.boundaries import Boundaries
+from reyna.commands.idempotency import Answer, Idempotency
+from reyna.domain.event import Boundary, Decided, Meta, Rules, type_of
+from reyna.errors import (
+    Invalid,
+    LogUnavailable,
+    PreconditionFailed,
+    Rejected,
+    WrongExpectedSeq,
+)
+from reyna.ids import id_of, new_id, now
+from reyna.log import subjects
+from reyna.log.stream import Draft, Guard, Log
+
+ATTEMPTS = 30
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. `key` is the Idempotency-Key and `fingerprint` the digest of what was asked with
+    it.
+    """
+
+    user_id: str
+    key: str | None = None
+    fingerprint: str | None = None
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Rules that have decided, and the seq of the boundary they looked at."""
+
+    rules: Rules
+    seq: int
+
+
+Attempt = Callable[[str], Awaitable[Decision]]
+# The ETags a caller will accept, as seqs; None when it does not care.
+IfMatch = frozenset[int] | None
+
+
+class Handler:
+    """Executes commands against one log."""
+
+    def __init__(self, log: Log, boundaries: Boundaries, idempotency: Idempotency) -> None:
+        self._log = log
+        self._boundaries = boundaries
+        self._idempotency = idempotency
+
+    async def create(self, caller: Caller, kind: str, attempt: Attempt) -> Answer:
+        """Run a command that brings something new into being; the attempt is given its id."""
+        entity_id = new_id() if caller.key is None else id_of(caller.user_id, kind, caller.key)
+        return await self.change(caller, Boundary(caller.user_id, kind, entity_id), attempt)
+
+    async def change(self, caller: Caller, target: Boundary, attempt: Attempt) -> Answer:
+        """Run a command on `target`, whose id the attempt is given.
+
+        With a key, the first answer is given again for as long as it is remembered, and nothing is
+        written. Raises what the attempt raises, and LogUnavailable.
+        """
+        assert target.entity_id is not None, "a command changes one thing"
+        if caller.key is None:
+            return await self._commit(caller, target.entity_id, attempt, new_id())
+        async with self._boundaries.locked(f"key {caller.user_id} {caller.key}"):
+            answer = await self._idempotency.recall(
+                caller.user_id, caller.key, caller.fingerprint or ""
+            )
+            if answer is None:
+                answer = await self._keyed(caller, caller.key, target, attempt)
+                await self._idempotency.remember(
+                    caller.user_id, caller.key, caller.fingerprint or "", answer
+                )
+        return answer
+
+    async def _keyed(self, caller: Caller, key: str, target: Boundary, attempt: Attempt) -> Answer:
+        """Run a keyed command unless the log shows that it was run before a crash."""
+        assert target.entity_id is not None
+        event_id = id_of(caller.user_id, key, "event")
+        for record in await self._boundaries.records(target):
+            if record.meta.id == event_id:
+                if record.meta.fingerprint != caller.fingerprint:
+                    raise Invalid("This Idempotency-Key was used before with another request.")
+                return Answer(target.entity_id, record.seq, record.time)
+        return await self._commit(caller, target.entity_id, attempt, event_id)
+
+    async def _commit(
+        self, caller: Caller, entity_id: str, attempt: Attempt, event_id: str
+    ) -> Answer:
+        for tried in range(ATTEMPTS):
+            try:
+                decision = await attempt(entity_id)
+                decided = decision.rules.decided()
+            except Rejected:
+                # The refusal may rest on a stale tree: it counts once the tree is fresh.
+                if tried:
+                    raise
+                await self._boundaries.tree(caller.user_id, fresh=True)
+                continue
+            time = now()
+            if not decided:
+                return Answer(entity_id, decision.seq, time, changed=False)
+            drafts = _drafts(caller, decided, event_id, time)
+            try:
+                seq = await self._log.append(drafts, Guard(decision.rules.boundary, decision.seq))
+            except WrongExpectedSeq:
+                await self._boundaries.tree(caller.user_id, fresh=True)
+                await asyncio.sleep(random.uniform(0, 0.002 * min(tried, 10)))
+                continue
+            self._boundaries.appended(seq, decision.seq, drafts)
+            return Answer(entity_id, seq, time)
+        raise LogUnavailable("Too many writers are changing the same thing; try again.")
+
+
+def _drafts(caller: Caller, decided: Sequence[Decided], event_id: str, time: str) -> list[Draft]:
+    return [
+        Draft(
+            caller.user_id,
+            one.entity_id,
+            one.event,
+            Meta(
+                id=event_id if number == 0 else id_of(event_id, str(number)),
+                time=time,
+                type=type_of(one.event),
+                actor=f"user:{caller.user_id}",
+                fingerprint=caller.fingerprint,
+            ),
+        )
+        for number, one in enumerate(decided)
+    ]
+
+
+def check_match(seq: int, if_match: IfMatch) -> None:
+    """Raise PreconditionFailed unless `seq` is one that the caller accepts."""
+    if if_match is not None and seq not in if_match:
+        raise PreconditionFailed(f'It has changed since: its ETag is now "{seq}".')
+
+
+def tree_key(owner: str) -> str:
+    """The key under which a process takes turns at one owner's tree."""
+    return subjects.guard(Boundary(owner, "bucket"))

@@ -1,0 +1,131 @@
+"""What can be asked: the bodies of commands, as they arrive by HTTP or by socket. Owns their
+limits.
+
+A wrong type or an impossible id is refused while decoding; a value that is too long or too many is
+a broken rule and is refused by `check_*` with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from reyna.errors import FieldError, Invalid
+from reyna.log.subjects import ID_PATTERN
+
+MAX_NAME = 200
+MAX_TITLE = 500
+MAX_TAGS = 64
+MAX_TAG = 100
+MAX_BUCKETS = 100
+TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
+
+Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, description="An id.")]
+SchemaName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="For example text-input-v1.")
+]
+BucketType: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=TYPE_PATTERN, description="For example book, part, chapter.")
+]
+
+
+class CreateBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """A new blob: `data` must be valid under `schema_id`."""
+
+    schema_id: SchemaName
+    data: object
+    bucket_ids: tuple[Id, ...] = ()
+    processor_id: Id | None = None
+    parent_id: Id | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+
+
+class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON Merge Patch (RFC 7396) of a blob's content."""
+
+    data: object | UnsetType = UNSET
+    title: str | UnsetType | None = UNSET
+    tags: tuple[str, ...] | UnsetType | None = UNSET
+    metadata: dict[str, object] | UnsetType | None = UNSET
+
+
+class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A new bucket, last among its parent's children; without a parent, a root."""
+
+    name: str
+    type: BucketType
+    parent_bucket_id: Id | None = None
+    metadata: dict[str, object] = {}
+    tags: tuple[str, ...] = ()
+
+
+class UpdateBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A JSON Merge Patch (RFC 7396) of what describes a bucket."""
+
+    name: str | UnsetType = UNSET
+    type: BucketType | UnsetType = UNSET
+    metadata: dict[str, object] | UnsetType | None = UNSET
+    tags: tuple[str, ...] | UnsetType | None = UNSET
+
+
+class MoveBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A new place: under `parent_bucket_id` (null: a root), at `position` from 0 (none: last)."""
+
+    parent_bucket_id: Id | None
+    position: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+def check_blob(title: str | None, tags: Sequence[str], bucket_ids: Sequence[str] = ()) -> None:
+    """Raise Invalid if a blob's title, tags or buckets are too long or too many."""
+    errors = list(_tag_errors(tags))
+    if title is not None and len(title) > MAX_TITLE:
+        errors.append(FieldError("/title", "maxLength", f"At most {MAX_TITLE} characters."))
+    if len(bucket_ids) > MAX_BUCKETS:
+        errors.append(FieldError("/bucket_ids", "maxItems", f"At most {MAX_BUCKETS} buckets."))
+    _raise(errors)
+
+
+def check_bucket(name: str, tags: Sequence[str]) -> None:
+    """Raise Invalid if a bucket's name is blank or too long, or its tags are too many or
+    too long.
+    """
+    errors = list(_tag_errors(tags))
+    if not name.strip():
+        errors.append(FieldError("/name", "minLength", "A bucket needs a name."))
+    if len(name) > MAX_NAME:
+        errors.append(FieldError("/name", "maxLength", f"At most {MAX_NAME} characters."))
+    _raise(errors)
+
+
+def merge_patch(target: object, patch: object) -> object:
+    """`target` with the JSON Merge Patch applied (RFC 7396, section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def _tag_errors(tags: Sequence[str]) -> list[FieldError]:
+    errors = [
+        FieldError(f"/tags/{index}", "length", f"A tag has 1 to {MAX_TAG} characters.")
+        for index, tag in enumerate(tags)
+        if not tag.strip() or len(tag) > MAX_TAG
+    ]
+    if len(tags) > MAX_TAGS:
+        errors.append(FieldError("/tags", "maxItems", f"At most {MAX_TAGS} tags."))
+    return errors
+
+
+def _raise(errors: list[FieldError]) -> None:
+    if errors:
+        raise Invalid("The request breaks a rule.", errors)

@@ -1,0 +1,211 @@
+"""What a projection and a processor are, and how they are found. Owns the two extension points.
+
+Both are found by entry points (`reyna.projections`, `reyna.processors`), ours as everybody's. Who
+runs them is the runtime's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import entry_points
+from typing import Protocol, runtime_checkable
+
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+from sqlalchemy import MetaData, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import Executable, quoted_name
+from sqlalchemy.sql.dml import Insert
+
+from reyna.errors import SetupError
+from reyna.log.record import Record
+from reyna.settings import Settings
+
+Row = Mapping[str, object]
+
+
+class Tables:
+    """A projection's tables under the names they have now, or under those of a rebuild
+    beside them.
+    """
+
+    def __init__(self, declared: MetaData, suffix: str = "") -> None:
+        self.metadata = MetaData()
+        self._by_name = {
+            table.name: table.to_metadata(self.metadata, name=table.name + suffix)
+            for table in declared.sorted_tables
+        }
+        for table in self.metadata.sorted_tables:
+            for index in table.indexes:
+                index.name = quoted_name(f"{index.name}{suffix}", quote=None)
+
+    def __getitem__(self, declared: Table) -> Table:
+        """The table that stands for the declared one."""
+        return self._by_name[declared.name]
+
+
+class Tx:
+    """The transaction in which one batch is applied: rows and checkpoint stand or fall together."""
+
+    def __init__(self, connection: AsyncConnection, tables: Tables) -> None:
+        self.connection = connection
+        self.tables = tables
+
+    def __getitem__(self, declared: Table) -> Table:
+        """The table to write for the declared one; always go through this, a rebuild has
+        its own.
+        """
+        return self.tables[declared]
+
+    async def execute(
+        self, statement: Executable, rows: Sequence[Row] | None = None
+    ) -> CursorResult[tuple[object, ...]]:
+        """Run a statement once, or once for each row."""
+        result: CursorResult[tuple[object, ...]] = await self.connection.execute(statement, rows)
+        return result
+
+    async def upsert(self, declared: Table, rows: Sequence[Row]) -> None:
+        """Insert rows by primary key; what is there already is replaced in the columns given."""
+        if not rows:
+            return
+        table = self[declared]
+        dialect = sqlite if self.connection.dialect.name == "sqlite" else postgresql
+        statement = dialect.insert(table)
+        keys = [column.name for column in table.primary_key]
+        values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        upsert: Insert = (
+            statement.on_conflict_do_update(index_elements=keys, set_=values)
+            if values
+            else statement.on_conflict_do_nothing(index_elements=keys)
+        )
+        await self.connection.execute(upsert, rows)
+
+
+class Projection(ABC):
+    """A view folded from the log: its tables, its fold, and the GET routes that read it.
+
+    `version` goes up when the tables or the fold change; the view is then rebuilt by itself.
+    `kinds` are the kinds of event it wants (`blob`, `bucket`, …); it is given no others.
+    """
+
+    name: str
+    version: int
+    kinds: frozenset[str]
+    tables: MetaData
+    routes: Sequence[HTTPRouteHandler] = ()
+
+    @abstractmethod
+    async def apply(self, tx: Tx, records: Sequence[Record]) -> None:
+        """Fold records, in order, into the tables. Must depend on nothing but records and
+        tables.
+        """
+
+
+class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a processor declares of itself. `default_active`: on for everybody until
+    switched off.
+    """
+
+    processor_id: str
+    name: str
+    description: str
+    version: str
+    input_schema_id: str
+    output_schema_id: str
+    subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
+    settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
+    default_active: bool = False
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """The blob that a processor is given. `data` is JSON that is valid under the input schema."""
+
+    owner: str
+    blob_id: str
+    schema_id: str
+    data: msgspec.Raw
+    title: str | None = None
+
+
+class Derived(msgspec.Struct, frozen=True, kw_only=True):
+    """What a processor made. `data` is JSON that must be valid under the output schema."""
+
+    data: msgspec.Raw
+    title: str | None = None
+    model: str | None = None
+    prompt_version: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    seconds: float | None = None
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether a processor can work here, and what to tell the operator and the writer, if
+    anything.
+    """
+
+    ready: bool
+    advice: str | None = None
+
+
+class Progress(Protocol):
+    """Takes each new piece of text while it is written; it reaches the owner's open sockets."""
+
+    async def __call__(self, text: str) -> None:
+        """Pass on one piece."""
+
+
+@runtime_checkable
+class Processor(Protocol):
+    """A derivation: blobs of one schema in, a blob of another out.
+
+    `run` raises `reyna.errors.Transient` for what may pass and `Permanent` for what will not; any
+    other exception counts as transient. It must be cancellable at every await.
+    """
+
+    spec: ProcessorSpec
+
+    def lifespan(self, settings: Settings) -> AbstractAsyncContextManager[None]:
+        """Open what the processor needs (clients, models) and close it at the end."""
+
+    def readiness(self) -> Readiness:
+        """Whether runs can be taken now; while they cannot, they wait as `queued`."""
+
+    async def run(self, source: Source, progress: Progress) -> Derived:
+        """Make the derived content."""
+
+
+def projections() -> list[Projection]:
+    """All installed projections, by name. Raises SetupError for one that does not load."""
+    found: list[Projection] = []
+    for part in _load("reyna.projections"):
+        if not isinstance(part, Projection):
+            raise SetupError(f"The installed projection {part!r} is not a reyna Projection.")
+        found.append(part)
+    return sorted(found, key=lambda projection: projection.name)
+
+
+def processors() -> list[Processor]:
+    """All installed processors, by id. Raises SetupError for one that does not load."""
+    found: list[Processor] = []
+    for part in _load("reyna.processors"):
+        if not isinstance(part, Processor):
+            raise SetupError(f"The installed processor {part!r} is not a reyna Processor.")
+        found.append(part)
+    return sorted(found, key=lambda processor: processor.spec.processor_id)
+
+
+def _load(group: str) -> list[object]:
+    loaded: list[object] = []
+    for point in entry_points(group=group):
+        try:
+            loaded.append(point.load())
+        except Exception as error:
+            raise SetupError(
+                f"{group}: {point.name} ({point.value}) does not load: {error}"
+            ) from error
+    return loaded

@@ -1,0 +1,92 @@
+"""Database engines. Owns how SQLite and PostgreSQL are opened and what a lost one is called.
+
+Tables belong to those who use them: accounts to `reyna.identity`, views to the projections,
+checkpoints to `reyna.runtime.projector`. Accounts and views are two databases: views may be
+deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from reyna.errors import DatabaseUnavailable, SetupError
+
+BUSY_TIMEOUT_MS = 10_000
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """An engine for `url` (sqlite or postgresql); no connection is made yet."""
+    parsed = _driver_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+    engine = create_async_engine(parsed, pool_size=8, max_overflow=0, hide_parameters=True)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A write transaction: committed at the end, rolled back on an error."""
+    try:
+        async with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            await connection.commit()
+    except (OperationalError, InterfaceError, ConnectionError) as error:
+        raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A read transaction: everything read in it is of one moment."""
+    try:
+        async with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN")
+            yield connection
+    except (OperationalError, InterfaceError, ConnectionError) as error:
+        raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
+
+
+def _driver_url(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise SetupError("REYNA_DATABASE_URL is not a database URL.") from error
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    driver = drivers.get(parsed.get_backend_name())
+    if driver is None:
+        raise SetupError(
+            f"REYNA_DATABASE_URL names {parsed.get_backend_name()}; use sqlite or postgresql."
+        )
+    return parsed.set(drivername=driver)
+
+
+def _prepare_sqlite(connection: SqliteConnection, _: object) -> None:
+    # Autocommit in the driver: transactions begin where `writing` and `reading` say, nowhere else.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _cause(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error)

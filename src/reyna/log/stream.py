@@ -1,0 +1,288 @@
+"""The stream: append under a guard, read what a boundary needs. Owns the stream's configuration.
+
+An append is stored whole or not at all, once, whatever is lost on the way: a lost answer is
+resolved by looking the event's id up, never by guessing. Following the stream is
+`reyna.log.follow`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+from nats.js import api
+from nats.js.errors import APIError, NotFoundError
+
+from reyna.domain.event import Boundary, Event, Meta
+from reyna.errors import LogUnavailable, ReynaError, SetupError, WrongExpectedSeq
+from reyna.ids import new_id
+from reyna.log import subjects
+from reyna.log.connection import Connection
+from reyna.log.record import Stored, encode
+
+STREAM = "REYNA"
+DUPLICATE_WINDOW = 120.0
+MAX_BATCH = 1000
+PUBLISH_TIMEOUT = 5.0
+_CONFLICTS = frozenset({10071, 10164})
+_DUPLICATE_IN_BATCH = 10201
+_EPOCH = "reyna-epoch"
+
+_DIRECT = f"$JS.API.DIRECT.GET.{STREAM}"
+_LEADER = f"$JS.API.STREAM.MSG.GET.{STREAM}"
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """An event about to be appended."""
+
+    owner: str
+    entity_id: str
+    event: Event
+    meta: Meta
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """The condition of an append: nothing in `boundary` after `seq` (0: nothing at all)."""
+
+    boundary: Boundary
+    seq: int
+
+
+class _ApiError(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: _ApiError | None = None
+
+
+_ACK = msgspec.json.Decoder(_Ack)
+
+
+class Log:
+    """The one stream that holds every event."""
+
+    def __init__(self, connection: Connection, epoch: str) -> None:
+        self.connection = connection
+        self.epoch = epoch
+
+    @classmethod
+    async def open(cls, connection: Connection, *, replicas: int = 1) -> Self:
+        """The log behind `connection`; the stream is made if it is not there."""
+        manager = connection.client.jetstream()
+        try:
+            try:
+                info = await manager.stream_info(STREAM)
+            except NotFoundError:
+                info = await manager.add_stream(_configuration(replicas))
+        except (APIError, TimeoutError, OSError) as error:
+            raise SetupError(f"The log cannot be opened: {error}") from error
+        epoch = (info.config.metadata or {}).get(_EPOCH)
+        if epoch is None:
+            raise SetupError(f"The stream {STREAM} was not made by ReYNa: it has no {_EPOCH}.")
+        return cls(connection, epoch)
+
+    async def append(self, drafts: Sequence[Draft], guard: Guard) -> int:
+        """Store all drafts, or none; answers the seq of the last. Several are contiguous.
+
+        Raises WrongExpectedSeq when the boundary has moved, LogUnavailable when the log cannot be
+        reached: then the outcome is unknown only if the request had been sent.
+        """
+        if not 0 < len(drafts) <= MAX_BATCH:
+            raise ReynaError(f"One append takes 1 to {MAX_BATCH} events, not {len(drafts)}.")
+        messages = [_message(draft, guard) for draft in drafts]
+        deadline = asyncio.get_running_loop().time() + PUBLISH_TIMEOUT
+        uncertain = False
+        while True:
+            try:
+                ack = await self._publish(messages)
+            except LogUnavailable:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                uncertain = True
+                await asyncio.sleep(random.uniform(0.05, 0.25))
+                continue
+            if ack.error is None:
+                return ack.seq
+            if ack.error.err_code not in _CONFLICTS | {_DUPLICATE_IN_BATCH}:
+                raise LogUnavailable(f"The log refused the event: {ack.error.description}")
+            if uncertain and (
+                seq := await self._find(messages[-1].subject, drafts[-1].meta.id, guard)
+            ):
+                return seq
+            raise WrongExpectedSeq(ack.error.description)
+
+    async def last_of_each(self, filter_: str) -> list[Stored] | None:
+        """The last message of each subject under `filter_`, in order; None if there are
+        over 1024.
+        """
+        return await self._direct({"multi_last": [filter_]})
+
+    async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
+        """The messages under `filter_` after `seq`, in order; None if there are more than
+        `most`.
+        """
+        found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
+        return None if found is None or len(found) > most else found
+
+    async def head(self) -> int:
+        """The seq of the last event in the log, 0 for an empty one."""
+        answer = await self.connection.request(
+            f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=PUBLISH_TIMEOUT
+        )
+        info = msgspec.json.decode(answer.data, type=_Info)
+        if info.error is not None:
+            raise LogUnavailable(f"The log does not answer: {info.error.description}")
+        return info.state.last_seq
+
+    async def _publish(self, messages: list[_Message]) -> _Ack:
+        if len(messages) == 1:
+            only = messages[0]
+            return await self._send(only, only.headers)
+        batch = new_id()
+        for number, message in enumerate(messages, start=1):
+            headers = {
+                **message.headers,
+                "Nats-Batch-Id": batch,
+                "Nats-Batch-Sequence": str(number),
+            }
+            if number == len(messages):
+                return await self._send(message, {**headers, "Nats-Batch-Commit": "1"})
+            if number == 1:
+                opened = await self._send(message, headers)
+                if opened.error is not None:
+                    return opened
+            else:
+                await self.connection.publish(message.subject, message.payload, headers)
+        raise AssertionError("a batch has a last message")
+
+    async def _send(self, message: _Message, headers: dict[str, str]) -> _Ack:
+        answer = await self.connection.request(
+            message.subject, message.payload, headers, timeout=PUBLISH_TIMEOUT
+        )
+        return _ACK.decode(answer.data) if answer.data else _Ack()
+
+    async def _find(self, subject: str, event_id: str, guard: Guard) -> int:
+        """The seq of the event `event_id` if it was stored after the guard's seq, else 0.
+
+        Asks the stream's leader: a follower may not have what was just written.
+        """
+        seq = guard.seq + 1
+        while True:
+            body = msgspec.json.encode({"seq": seq, "next_by_subj": subject})
+            answer = await self.connection.request(_LEADER, body, timeout=PUBLISH_TIMEOUT)
+            found = msgspec.json.decode(answer.data, type=_LeaderAnswer)
+            if found.message is None:
+                return 0
+            if _event_id(found.message.data) == event_id:
+                return found.message.seq
+            seq = found.message.seq + 1
+
+    async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
+        """The answers to a Direct Get with several, None when the server finds too many."""
+        await self.connection.ready()
+        inbox = self.connection.inbox()
+        client = self.connection.client
+        subscription = await client.subscribe(inbox)
+        found: list[Stored] = []
+        try:
+            await self.connection.publish(_DIRECT, msgspec.json.encode(body), reply=inbox)
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
+                while True:
+                    message = await subscription.next_msg(timeout=PUBLISH_TIMEOUT)
+                    headers = message.headers or {}
+                    match headers.get("Status"):
+                        case None:
+                            found.append(
+                                Stored(
+                                    int(headers["Nats-Sequence"]),
+                                    headers["Nats-Subject"],
+                                    message.data,
+                                )
+                            )
+                        case "204" | "404":
+                            return found
+                        case "413":
+                            return None
+                        case status:
+                            raise LogUnavailable(f"The log cannot be read (status {status}).")
+        except TimeoutError as error:
+            raise LogUnavailable("The log did not answer a read.") from error
+        finally:
+            await subscription.unsubscribe()
+
+
+class _Message(msgspec.Struct):
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+
+
+class _State(msgspec.Struct):
+    last_seq: int = 0
+
+
+class _Info(msgspec.Struct):
+    state: _State = msgspec.field(default_factory=_State)
+    error: _ApiError | None = None
+
+
+class _LeaderMessage(msgspec.Struct):
+    seq: int
+    data: bytes
+
+
+class _LeaderAnswer(msgspec.Struct):
+    message: _LeaderMessage | None = None
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+class _IdEnvelope(msgspec.Struct):
+    meta: _Id = msgspec.field(default_factory=_Id)
+
+
+def _event_id(payload: bytes) -> str:
+    try:
+        return msgspec.json.decode(payload, type=_IdEnvelope).meta.id
+    except msgspec.MsgspecError:
+        return ""
+
+
+def _message(draft: Draft, guard: Guard) -> _Message:
+    return _Message(
+        subject=subjects.subject_of(draft.owner, draft.entity_id, draft.event),
+        payload=encode(draft.event, draft.meta),
+        headers={
+            "Nats-Msg-Id": draft.meta.id,
+            "Nats-Expected-Stream": STREAM,
+            "Nats-Expected-Last-Subject-Sequence": str(guard.seq),
+            "Nats-Expected-Last-Subject-Sequence-Subject": subjects.guard(guard.boundary),
+        },
+    )
+
+
+def _configuration(replicas: int) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=STREAM,
+        description="Every event of ReYNa Studio, in order. The only source of truth.",
+        subjects=[subjects.ALL],
+        retention=api.RetentionPolicy.LIMITS,
+        storage=api.StorageType.FILE,
+        num_replicas=replicas,
+        duplicate_window=DUPLICATE_WINDOW,
+        republish=api.RePublish(src=subjects.REPUBLISH_FROM, dest=subjects.REPUBLISH_TO),
+        allow_direct=True,
+        allow_atomic=True,
+        allow_rollup_hdrs=False,
+        metadata={_EPOCH: new_id()},
+    )

@@ -1,0 +1,290 @@
+"""The hub: one follower a process fans the log out to the sockets here. Owns subscriptions and
+outboxes.
+
+The hub never waits for a client: a frame is encoded once, put into bounded outboxes, and a client
+whose outbox overruns is let go, to resume by its cursor. Every subscription begins by catching up:
+what comes live meanwhile is held, so that there is no gap and nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from reyna.commands.boundaries import Boundaries
+from reyna.domain.bucket import Tree
+from reyna.errors import NotFound
+from reyna.log import subjects
+from reyna.log.follow import Follower
+from reyna.log.progress import Progress, ProgressFeed
+from reyna.log.record import Record, Stored, decode
+from reyna.log.stream import Log
+from reyna.runtime.frames import concerned, frame_of
+
+OUTBOX_FRAMES = 4096
+OUTBOX_CHARACTERS = 16 * 1024 * 1024
+HELD_FRAMES = 2048
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """An encoded event on its way to many sockets."""
+
+    seq: int
+    text: str
+
+
+class Outbox:
+    """What waits to be sent to one client. Bounded; `overrun` says that the client was too slow."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque()
+        self._size = 0
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self.overrun = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is half full: then only what matters should be put in."""
+        return len(self._waiting) > OUTBOX_FRAMES // 2 or self._size > OUTBOX_CHARACTERS // 2
+
+    def put(self, text: str) -> None:
+        """Add a frame; one too many sets `overrun`, and nothing is taken any more."""
+        if self.overrun:
+            return
+        if len(self._waiting) >= OUTBOX_FRAMES or self._size + len(text) > OUTBOX_CHARACTERS:
+            self.overrun = True
+        else:
+            self._waiting.append(text)
+            self._size += len(text)
+            if self.busy:
+                self._drained.clear()
+        self._filled.set()
+
+    async def room(self) -> None:
+        """Return once it is less than half full."""
+        await self._drained.wait()
+
+    async def take(self) -> str | None:
+        """The next frame, in order; None once it has overrun."""
+        while not self._waiting and not self.overrun:
+            self._filled.clear()
+            await self._filled.wait()
+        if self.overrun:
+            return None
+        text = self._waiting.popleft()
+        self._size -= len(text)
+        if not self.busy:
+            self._drained.set()
+        return text
+
+
+class Subscription:
+    """What one subscribe asked for. `buckets` None is everything of the owner's.
+
+    `cursor` is the last seq handed over. While it catches up, frames after `floor` are held.
+    """
+
+    def __init__(self, buckets: frozenset[str] | None, *, subtree: bool, floor: int) -> None:
+        self.buckets = buckets
+        self.subtree = subtree
+        self.cursor = 0
+        self.floor = floor
+        self.overflowed = False
+        self.held: deque[Frame] | None = deque()
+
+    def matches(self, near: frozenset[str], above: frozenset[str]) -> bool:
+        """Whether an event in the buckets `near`, below the buckets `above`, is wanted."""
+        if self.buckets is None:
+            return True
+        return not self.buckets.isdisjoint(above if self.subtree else near)
+
+    def hold(self, frame: Frame) -> None:
+        """Keep a live frame until the catch-up has come to it."""
+        assert self.held is not None
+        if len(self.held) < HELD_FRAMES and not self.overflowed:
+            self.held.append(frame)
+        else:
+            self.overflowed = True
+            self.held.clear()
+
+
+class Listener:
+    """One socket: its owner, its outbox, its subscriptions."""
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.outbox = Outbox()
+        self.subscriptions: list[Subscription] = []
+
+    def offer(self, frame: Frame, near: frozenset[str], above: frozenset[str]) -> None:
+        """Take a live frame: once into the outbox, or held by what is still catching up."""
+        sent = False
+        for subscription in self.subscriptions:
+            if not subscription.matches(near, above):
+                continue
+            if subscription.held is not None:
+                subscription.hold(frame)
+            elif frame.seq > subscription.cursor:
+                subscription.cursor = frame.seq
+                if not sent:
+                    self.outbox.put(frame.text)
+                    sent = True
+
+    def unsubscribe(self, buckets: frozenset[str] | None) -> None:
+        """Stop listening to some buckets, or with None to everything of the owner's."""
+        for subscription in self.subscriptions:
+            if buckets is not None and subscription.buckets is not None:
+                subscription.buckets -= buckets
+        self.subscriptions = [
+            s
+            for s in self.subscriptions
+            if (s.buckets is None and buckets is not None) or s.buckets
+        ]
+
+
+class Hub:
+    """Fans out to all listeners of this process. `position` is the last seq it has handed on."""
+
+    def __init__(self, log: Log, boundaries: Boundaries) -> None:
+        self.log = log
+        self.position = 0
+        self._boundaries = boundaries
+        self._listeners: dict[str, set[Listener]] = {}
+        self._trees: dict[str, Tree] = {}
+        self._progress = ProgressFeed(log.connection, self._pass_on)
+        self.started = asyncio.Event()
+
+    @property
+    def sockets(self) -> int:
+        """How many listeners there are."""
+        return sum(len(here) for here in self._listeners.values())
+
+    async def run(self) -> None:
+        """Follow the log from its head for ever."""
+        self.position = await self.log.head()
+        self.started.set()
+        batches = Follower(self.log.connection, [subjects.ALL], self.position).batches()
+        try:
+            async for batch in batches:
+                for stored in batch.messages:
+                    self._dispatch(stored)
+        finally:
+            await batches.aclose()
+
+    async def join(self, listener: Listener) -> None:
+        """Let a listener in; progress of its owner's runs is subscribed with the first."""
+        here = self._listeners.setdefault(listener.owner, set())
+        here.add(listener)
+        if len(here) == 1:
+            await self._progress.open(listener.owner)
+
+    async def leave(self, listener: Listener) -> None:
+        """Let a listener go."""
+        here = self._listeners.get(listener.owner, set())
+        here.discard(listener)
+        if not here and self._listeners.pop(listener.owner, None) is not None:
+            self._trees.pop(listener.owner, None)
+            await self._progress.close(listener.owner)
+
+    async def subscribe(
+        self, listener: Listener, buckets: frozenset[str] | None, *, subtree: bool
+    ) -> Subscription:
+        """Begin to hold what comes for a new subscription; `catch_up` is to follow.
+
+        Raises NotFound for a bucket that is not the owner's.
+        """
+        if buckets is not None:
+            tree = await self._boundaries.tree(listener.owner, fresh=True)
+            for bucket_id in buckets:
+                if bucket_id not in tree.buckets:
+                    raise NotFound(f"There is no bucket {bucket_id}.")
+            self._trees.setdefault(listener.owner, tree)
+        subscription = Subscription(buckets, subtree=subtree, floor=self.position)
+        listener.subscriptions.append(subscription)
+        return subscription
+
+    async def catch_up(self, listener: Listener, subscription: Subscription, after: int) -> int:
+        """Hand over the owner's events after `after`, then go live; answers the seq reached."""
+        subscription.cursor = after
+        while subscription.cursor < subscription.floor:
+            await self._read_up(listener, subscription)
+            if subscription.overflowed:
+                # More came meanwhile than could be held: read that from the log as well.
+                subscription.overflowed = False
+                subscription.floor = self.position
+        assert subscription.held is not None
+        for frame in subscription.held:
+            if frame.seq > subscription.cursor:
+                listener.outbox.put(frame.text)
+                subscription.cursor = frame.seq
+        subscription.held = None
+        return subscription.cursor
+
+    async def _read_up(self, listener: Listener, subscription: Subscription) -> None:
+        follower = Follower(
+            self.log.connection, [subjects.of_owner(listener.owner)], subscription.cursor
+        )
+        batches = follower.batches()
+        try:
+            async for batch in batches:
+                for stored in batch.messages:
+                    if stored.seq > subscription.floor:
+                        break
+                    record = decode(stored)
+                    near, above = self._places(record)
+                    if subscription.matches(near, above):
+                        await listener.outbox.room()
+                        listener.outbox.put(encode(record).text)
+                if not batch.pending or follower.position >= subscription.floor:
+                    break
+        finally:
+            await batches.aclose()
+        subscription.cursor = subscription.floor
+
+    def _dispatch(self, stored: Stored) -> None:
+        self.position = stored.seq
+        listeners = self._listeners.get(stored.subject.split(".", 2)[1])
+        if not listeners:
+            return
+        record = decode(stored)
+        near, above = self._places(record)
+        frame = encode(record)
+        for listener in listeners:
+            listener.offer(frame, near, above)
+
+    def _places(self, record: Record) -> tuple[frozenset[str], frozenset[str]]:
+        """The buckets an event concerns, and these with all above them."""
+        near = concerned(record)
+        tree = self._trees.get(record.owner)
+        if tree is None:
+            return frozenset(near), frozenset(near)
+        if record.subject.kind == "bucket" and record.seq > tree.seq:
+            tree.fold(record.entity_id, record.event, record.seq, record.time)
+        return frozenset(near), self._with_above(tree, near)
+
+    def _with_above(self, tree: Tree, near: tuple[str, ...]) -> frozenset[str]:
+        above = set(near)
+        for bucket_id in near:
+            bucket = tree.buckets.get(bucket_id)
+            if bucket is not None:
+                above.update(up.bucket_id for up in tree.above(bucket))
+        return frozenset(above)
+
+    def _pass_on(self, owner: str, progress: Progress) -> None:
+        tree = self._trees.get(owner)
+        near = progress.bucket_ids
+        above = self._with_above(tree, near) if tree else frozenset(near)
+        text = msgspec.json.encode(progress).decode()
+        for listener in self._listeners.get(owner, ()):
+            wanted = any(s.matches(frozenset(near), above) for s in listener.subscriptions)
+            if wanted and not listener.outbox.busy:
+                listener.outbox.put(text)
+
+
+def encode(record: Record) -> Frame:
+    """The frame of a record, encoded once for all who get it."""
+    return Frame(record.seq, msgspec.json.encode(frame_of(record)).decode())

@@ -1,0 +1,242 @@
+"""Replay: rebuild a view beside the live one, then swap, or compare and change nothing.
+
+Queries never see a half-built view: the new tables have names of their own until one transaction
+puts them in the old ones' place, checkpoint included. Memory does not grow with the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import Table, inspect, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from reyna.content import Projection, Tables, Tx
+from reyna.database import reading, writing
+from reyna.errors import ReynaError
+from reyna.ids import new_id
+from reyna.log import subjects
+from reyna.log.follow import Batch, Follower
+from reyna.log.record import Record
+from reyna.log.stream import Log
+from reyna.runtime.projector import decode_wanted, select_for
+from reyna.runtime.views import Views, checkpoints, read_checkpoint, set_aside
+
+logger = logging.getLogger(__name__)
+
+MARK = "__r"
+ROWS = 1000
+
+Report = Callable[[int, int], None]
+
+
+class TableProof(msgspec.Struct, frozen=True):
+    """The hashes of one table, live and rebuilt from the log up to the same seq."""
+
+    projection: str
+    table: str
+    position: int
+    rows: int
+    live: str
+    rebuilt: str
+
+    @property
+    def same(self) -> bool:
+        """Whether the live table is exactly what the log says."""
+        return self.live == self.rebuilt
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """What a rebuild came to. `set_aside` counts the records that could not be applied."""
+
+    projection: str
+    position: int
+    events: int
+    set_aside: int
+
+
+class Replay:
+    """Rebuilds projections from one log."""
+
+    def __init__(self, log: Log, views: Views) -> None:
+        self._log = log
+        self._views = views
+
+    async def rebuild(
+        self, projections: Sequence[Projection], to: int | None, report: Report
+    ) -> list[Rebuilt]:
+        """Fold the log, up to `to` or its end, into new tables and put them in the live ones'
+        place.
+
+        `report` is told the seq reached and the seq aimed at.
+        """
+        builds = [_Build(p, self._views) for p in projections]
+        async with _beside(builds):
+            await self._fill(builds, to, report)
+            for build in builds:
+                await build.swap()
+        self._views.moved()
+        return [b.result() for b in builds]
+
+    async def verify(self, projections: Sequence[Projection], report: Report) -> list[TableProof]:
+        """Compare each live table, by hash, with one rebuilt up to the same seq. Changes
+        nothing.
+        """
+        proofs: list[TableProof] = []
+        for projection in projections:
+            tables = list(projection.tables.sorted_tables)
+            async with reading(self._views.engine) as connection:
+                checkpoint = await read_checkpoint(connection, projection.name)
+                position = checkpoint.position if checkpoint else 0
+                live = [await digest(connection, table) for table in tables]
+            build = _Build(projection, self._views)
+            async with _beside([build]):
+                await self._fill([build], position, report)
+                async with reading(self._views.engine) as connection:
+                    rebuilt = [await digest(connection, build.tables[table]) for table in tables]
+            proofs.extend(
+                TableProof(projection.name, table.name, position, rows, was, becomes)
+                for table, (was, _), (becomes, rows) in zip(tables, live, rebuilt, strict=True)
+            )
+        return proofs
+
+    async def _fill(self, builds: list[_Build], to: int | None, report: Report) -> None:
+        target = await self._log.head() if to is None else to
+        kinds = frozenset().union(*(build.projection.kinds for build in builds))
+        if target == 0:
+            return
+        async for batch in self._until(target):
+            records = decode_wanted(batch.messages, kinds)
+            position = batch.messages[-1].seq
+            async with writing(self._views.engine) as connection:
+                for build in builds:
+                    await build.apply(connection, records, position)
+            report(position, target)
+        for build in builds:
+            build.position = max(build.position, target)
+
+    async def _until(self, target: int) -> AsyncIterator[Batch]:
+        """The log's batches up to and including `target`, which may itself have been erased."""
+        batches = Follower(self._log.connection, [subjects.ALL], 0).batches()
+        try:
+            async for batch in batches:
+                messages = [message for message in batch.messages if message.seq <= target]
+                if messages:
+                    yield Batch(messages, batch.pending)
+                if not batch.pending or len(messages) < len(batch.messages):
+                    return
+                if messages and messages[-1].seq == target:
+                    return
+        finally:
+            await batches.aclose()
+
+
+class _Build:
+    """One projection's second set of tables, while it is filled."""
+
+    def __init__(self, projection: Projection, views: Views) -> None:
+        self.projection = projection
+        self.views = views
+        self.mark = f"{MARK}{new_id()[-10:]}"
+        self.tables = Tables(projection.tables, self.mark)
+        self.position = 0
+        self._events = 0
+        self._failed: list[tuple[Record, str]] = []
+
+    def result(self) -> Rebuilt:
+        return Rebuilt(self.projection.name, self.position, self._events, len(self._failed))
+
+    async def apply(
+        self, connection: AsyncConnection, records: Sequence[Record], position: int
+    ) -> None:
+        wanted = select_for(self.projection, records, self.position)
+        if wanted and not await self._attempt(connection, wanted):
+            for record in wanted:
+                await self._attempt(connection, [record])
+        self._events += len(wanted)
+        self.position = position
+
+    async def _attempt(self, connection: AsyncConnection, records: Sequence[Record]) -> bool:
+        await connection.exec_driver_sql("SAVEPOINT attempt")
+        try:
+            await self.projection.apply(Tx(connection, self.tables), records)
+        except Exception as error:  # noqa: BLE001 - a view may fail in any way; it is set aside
+            await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT attempt")
+            if len(records) == 1:
+                logger.error("%s cannot apply %d: %s", self.projection.name, records[0].seq, error)
+                self._failed.append((records[0], repr(error)))
+            return False
+        else:
+            await connection.exec_driver_sql("RELEASE SAVEPOINT attempt")
+            return True
+
+    async def swap(self) -> None:
+        """Put the new tables in the live ones' place, with their checkpoint, in one transaction."""
+        async with writing(self.views.engine) as connection:
+            await connection.run_sync(_rename, self.projection, self.mark)
+            moved = await connection.execute(
+                update(checkpoints)
+                .where(checkpoints.c.projection == self.projection.name)
+                .values(
+                    version=self.projection.version,
+                    epoch=self.views.epoch,
+                    position=self.position,
+                )
+            )
+            if moved.rowcount != 1:
+                raise ReynaError(f"The view {self.projection.name} has no checkpoint to move.")
+            for record, error in self._failed:
+                await set_aside(connection, self.projection.name, record.seq, record.type, error)
+
+
+@asynccontextmanager
+async def _beside(builds: list[_Build]) -> AsyncIterator[None]:
+    """The builds' tables, made for the block; whatever has not been swapped in is dropped
+    after it.
+    """
+    for build in builds:
+        async with writing(build.views.engine) as connection:
+            await connection.run_sync(_drop_left_over, build.projection)
+            await connection.run_sync(build.tables.metadata.create_all)
+    try:
+        yield
+    finally:
+        for build in builds:
+            async with writing(build.views.engine) as connection:
+                await connection.run_sync(build.tables.metadata.drop_all)
+
+
+async def digest(connection: AsyncConnection, table: Table) -> tuple[str, int]:
+    """The SHA-256 over all rows in the order of the primary key, and how many they are."""
+    found = hashlib.sha256()
+    rows = 0
+    query = select(table).order_by(*table.primary_key.columns)
+    result = await connection.stream(query.execution_options(yield_per=ROWS))
+    async for row in result:
+        found.update(msgspec.json.encode(tuple(row)))
+        found.update(b"\n")
+        rows += 1
+    return found.hexdigest(), rows
+
+
+def _rename(connection: SyncConnection, projection: Projection, mark: str) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    for table in reversed(projection.tables.sorted_tables):
+        table.drop(connection, checkfirst=True)
+    for table in projection.tables.sorted_tables:
+        old, new = quote(table.name + mark), quote(table.name)
+        connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+
+def _drop_left_over(connection: SyncConnection, projection: Projection) -> None:
+    """Drop the tables of a rebuild that was killed."""
+    quote = connection.dialect.identifier_preparer.quote
+    stems = tuple(f"{table.name}{MARK}" for table in projection.tables.sorted_tables)
+    for name in inspect(connection).get_table_names():
+        if name.startswith(stems):
+            connection.execute(text(f"DROP TABLE {quote(name)}"))

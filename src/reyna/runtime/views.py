@@ -1,0 +1,193 @@
+"""The views' database: checkpoints, what was set aside, and reading at a known position.
+
+A checkpoint stands in the same transaction as the rows it vouches for and moves by compare-and-set,
+so each event counts exactly once, whoever applies it and whatever crashes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from reyna.content import Projection
+from reyna.database import reading, writing
+from reyna.errors import ReynaError, ViewBehind
+from reyna.ids import now
+
+POLL = 0.05
+
+metadata = MetaData()
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("projection", String(64), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("epoch", String(64), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("rebuilding", String(32)),
+)
+aside = Table(
+    "set_aside",
+    metadata,
+    Column("projection", String(64), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+
+class CheckpointMoved(ReynaError):
+    """Somebody else has moved the checkpoint: what was about to be applied is theirs, or
+    replaced.
+    """
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """How far a projection has come: everything up to and including `position` is in its tables."""
+
+    projection: str
+    version: int
+    epoch: str
+    position: int
+
+
+class Views:
+    """The database of all views."""
+
+    def __init__(self, engine: AsyncEngine, epoch: str, wait_timeout: float = 5.0) -> None:
+        self.engine = engine
+        self.epoch = epoch
+        self.wait_timeout = wait_timeout
+        self._moved = asyncio.Event()
+
+    async def prepare(self, projections: Sequence[Projection]) -> list[Projection]:
+        """Make what is missing. Answers the projections whose tables must be rebuilt.
+
+        That is the case when their version has changed, or the log they were folded from.
+        """
+        outdated: list[Projection] = []
+        async with writing(self.engine) as connection:
+            await connection.run_sync(metadata.create_all)
+            known = {row.projection: row for row in await connection.execute(select(checkpoints))}
+            for projection in projections:
+                row = known.get(projection.name)
+                if row is None:
+                    await connection.run_sync(projection.tables.create_all)
+                    await connection.execute(
+                        checkpoints.insert().values(
+                            projection=projection.name,
+                            version=projection.version,
+                            epoch=self.epoch,
+                            position=0,
+                        )
+                    )
+                elif row.version != projection.version or row.epoch != self.epoch:
+                    outdated.append(projection)
+        return outdated
+
+    async def checkpoint(self, projection: str) -> Checkpoint | None:
+        """A projection's checkpoint, None if it has none yet."""
+        async with reading(self.engine) as connection:
+            return await read_checkpoint(connection, projection)
+
+    @asynccontextmanager
+    async def read(self, projection: Projection, minimum: int = 0) -> AsyncIterator[ReadView]:
+        """The view of `projection`, once it has reached `minimum`, at one moment.
+
+        Raises ViewBehind when it does not get there in `wait_timeout` seconds, or is being rebuilt.
+        """
+        if minimum:
+            await self.reached(projection, minimum)
+        async with reading(self.engine) as connection:
+            found = await read_checkpoint(connection, projection.name)
+            if not self._serves(projection, found):
+                raise ViewBehind(f"The view {projection.name} is being rebuilt; try again soon.")
+            yield ReadView(connection, found.position if found else 0)
+
+    async def reached(self, projection: Projection, minimum: int) -> None:
+        """Return when the view has applied the event `minimum`. Raises ViewBehind after the
+        timeout.
+        """
+        try:
+            async with asyncio.timeout(self.wait_timeout):
+                while True:
+                    moved = self._moved
+                    found = await self.checkpoint(projection.name)
+                    if found and self._serves(projection, found) and found.position >= minimum:
+                        return
+                    await _wait(moved)
+        except TimeoutError as error:
+            raise ViewBehind(
+                f"The view {projection.name} has not reached {minimum} yet; try again."
+            ) from error
+
+    def moved(self) -> None:
+        """Wake those who wait for a position."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def _serves(self, projection: Projection, found: Checkpoint | None) -> bool:
+        return (
+            found is not None and found.version == projection.version and found.epoch == self.epoch
+        )
+
+
+class ReadView(msgspec.Struct, frozen=True):
+    """A read transaction on a view, and the seq that its rows are of."""
+
+    connection: AsyncConnection
+    position: int
+
+
+async def read_checkpoint(connection: AsyncConnection, projection: str) -> Checkpoint | None:
+    """A projection's checkpoint as this transaction sees it."""
+    query = select(checkpoints).where(checkpoints.c.projection == projection)
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    return Checkpoint(row.projection, row.version, row.epoch, row.position)
+
+
+async def move_checkpoint(connection: AsyncConnection, at: Checkpoint, to: int) -> None:
+    """Move a checkpoint from where it was read. Raises CheckpointMoved if it is no longer there."""
+    result = await connection.execute(
+        update(checkpoints)
+        .where(
+            checkpoints.c.projection == at.projection,
+            checkpoints.c.version == at.version,
+            checkpoints.c.epoch == at.epoch,
+            checkpoints.c.position == at.position,
+        )
+        .values(position=to)
+    )
+    if result.rowcount != 1:
+        raise CheckpointMoved(f"The checkpoint of {at.projection} is no longer at {at.position}.")
+
+
+async def set_aside(
+    connection: AsyncConnection, projection: str, seq: int, subject: str, error: str
+) -> None:
+    """Remember a record that a projection could not apply."""
+    await connection.execute(
+        delete(aside).where(aside.c.projection == projection, aside.c.seq == seq)
+    )
+    await connection.execute(
+        aside.insert().values(
+            projection=projection, seq=seq, subject=subject, error=error[:2000], at=now()
+        )
+    )
+
+
+async def _wait(moved: asyncio.Event) -> None:
+    # Woken by a projector in this process; another process's progress is seen by polling.
+    try:
+        async with asyncio.timeout(POLL):
+            await moved.wait()
+    except TimeoutError:
+        return
