@@ -38,6 +38,10 @@ DEMO = (
     "Texts are expanded by a small demo model on this machine, good for a first look only."
     f" For a real one, {_SET_A_MODEL}."
 )
+TOO_SMALL = (
+    "The demo model did not manage to expand this text. Try a shorter one, or a real model:"
+    f" {_SET_A_MODEL}."
+)
 STARTING = "The local demo model is starting."
 NOT_OPEN = "The text expansion is not running."
 
@@ -69,11 +73,12 @@ class ExpandedText(msgspec.Struct, frozen=True):
 
 
 class _Model(msgspec.Struct, frozen=True):
-    """A model that can be asked, and how."""
+    """A model that can be asked, and how. `is_demo`: its answers may miss the point altogether."""
 
     chat: Chat
     prompt: Callable[[str, str | None], Sequence[ChatCompletionMessageParam]]
     prompt_version: str
+    is_demo: bool
 
 
 class TextExpansion:
@@ -126,6 +131,8 @@ class TextExpansion:
         text = _read(source)
         answer = await model.chat.ask(model.prompt(text.content, text.style), progress)
         expanded = _expansion(answer, text.content)
+        if model.is_demo and len(expanded) < len(text.content):
+            raise Transient(TOO_SMALL)
         ratio = round(len(expanded) / len(text.content), 3)
         return Derived(
             data=msgspec.Raw(msgspec.json.encode(ExpandedText(text.content, expanded, ratio))),
@@ -147,7 +154,7 @@ class TextExpansion:
             model=settings.text_model or (OPENAI_MODEL if at_openai else None),
         )
         async with connected(connection, self._deadlines) as chat:
-            self._model = _Model(chat, _prompts.for_hosted, _prompts.VERSION)
+            self._model = _Model(chat, _prompts.for_hosted, _prompts.VERSION, is_demo=False)
             self._advice = None
             logger.info("texts are expanded by %s", connection.model or connection.base_url)
             yield
@@ -177,7 +184,7 @@ class TextExpansion:
                 direct=True,
             )
             async with connected(connection, self._deadlines) as chat:
-                self._model = _Model(chat, _prompts.for_demo, _prompts.DEMO_VERSION)
+                self._model = _Model(chat, _prompts.for_demo, _prompts.DEMO_VERSION, is_demo=True)
                 self._advise(DEMO)
                 await closing.wait()
                 self._model = None

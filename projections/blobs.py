@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
 from sqlalchemy import (
     Boolean,
@@ -221,7 +221,7 @@ def _text(value: object) -> str:
 
 
 @get("/blobs/{blob_id:str}", tags=["blobs"])
-async def get_blob(view: View, blob_id: str) -> Response[Blob]:
+async def get_blob(view: View, blob_id: FromPath[str]) -> Response[Blob]:
     """One blob."""
     query = select(blobs).where(
         blobs.c.blob_id == token(blob_id),
@@ -237,11 +237,11 @@ async def get_blob(view: View, blob_id: str) -> Response[Blob]:
 @get("/blobs", tags=["blobs"])
 async def list_blobs(
     view: View,
-    bucket_id: str | None = None,
-    schema_id: str | None = None,
-    parent_id: str | None = None,
-    tag: Annotated[str | None, Parameter(max_length=100)] = None,
-    sort: Sort = "-created_at",
+    bucket_id: FromQuery[str | None] = None,
+    schema_id: FromQuery[str | None] = None,
+    parent_id: FromQuery[str | None] = None,
+    tag: Annotated[str | None, QueryParameter(max_length=100)] = None,
+    sort: FromQuery[Sort] = "-created_at",
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> BlobPage:

@@ -1,18 +1,20 @@
 """The view of processors and their runs, from the moment an event asks for a run.
 
 Owns GET processors, processors/{processor_id}, processors/{processor_id}/runs and runs/{run_id}.
-An event asks for a run by the same rules as put it into the processor's queue: its type, its schema,
+An event asks for a run by the rules that put it into the processor's queue: its type, its schema,
 and that the processor was registered before. How a run is done belongs to `reyna.runtime.workers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
 from litestar import get
+from litestar.params import FromPath, FromQuery
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -24,7 +26,6 @@ from sqlalchemy import (
     Table,
     Text,
     select,
-    tuple_,
 )
 
 from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, View, decode_cursor, encode_cursor
@@ -41,7 +42,7 @@ from reyna.domain.processor import (
 from reyna.domain.schema import SYSTEM
 from reyna.errors import NotFound
 from reyna.log.record import Record
-from reyna.log.subjects import token
+from reyna.log.subjects import ID_PATTERN, token
 
 metadata = MetaData()
 processors = Table(
@@ -76,8 +77,9 @@ runs = Table(
     Column("created_at", String(32), nullable=False),
     Column("started_at", String(32)),
     Column("finished_at", String(32)),
-    Column("seq", Integer, nullable=False),
-    Index("runs_by_processor", "user_id", "processor_id", "created_at", "run_id"),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Index("runs_by_processor", "user_id", "processor_id", "first_seq"),
 )
 
 IDS = 1000
@@ -87,7 +89,8 @@ FINISHED = frozenset({"completed", "failed", "cancelled"})
 
 _ENCODE = msgspec.json.Encoder().encode
 _STRINGS = msgspec.json.Decoder(tuple[str, ...])
-_Ascii = Annotated[str, msgspec.Meta(pattern="^[ -~]*$")]
+_Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN)]
+_Seq = Annotated[int, msgspec.Meta(ge=0, lt=2**63 - 1)]
 Row = dict[str, object]
 _NOTHING_YET: Row = {
     "error": None,
@@ -159,11 +162,15 @@ class RunPage(msgspec.Struct, frozen=True):
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """The events that a processor takes: of these types, on blobs of this schema."""
+    """The events that a processor takes: of these types, with this schema, if it is on at all."""
 
     types: tuple[str, ...]
     schema_id: str
     active: bool
+
+    def takes(self, record: Record, event: BlobContent) -> bool:
+        """Whether an event asks for a run."""
+        return self.active and event.schema_id == self.schema_id and record.type in self.types
 
 
 class Runs(Projection):
@@ -175,27 +182,25 @@ class Runs(Projection):
     tables = metadata
 
     async def apply(self, tx: Tx, records: Sequence[Record]) -> None:
-        """Fold a batch: what it touches is read once, and written once as the batch leaves it."""
+        """Fold a batch: each row it touches is read and written once, as the batch leaves it."""
         subscriptions = await _load_subscriptions(tx)
-        subscribers = _subscribers(subscriptions)
         registered: dict[str, Row] = {}
-        rows = await _load_runs(tx, records)
+        rows: dict[str, Row] = {}
+        heard: list[Record] = []
         for record in records:
             match record.event:
                 case BlobContent() as event:
-                    for processor_id in subscribers.get((record.type, event.schema_id), ()):
-                        run_id = run_id_of(processor_id, record.meta.id)
-                        rows[run_id] = _run_row(
-                            record, run_id, processor_id, record.entity_id, event.bucket_ids
-                        )
-                case RunEvent() as event:
-                    _fold(rows, record, event)
+                    _ask(rows, record, event, subscriptions)
+                case RunEvent():
+                    heard.append(record)
                 case ProcessorRegistered() as event if record.owner == SYSTEM:
                     registered[record.entity_id] = _processor_row(record, event)
                     subscriptions[record.entity_id] = Subscription(
                         event.subscribe_events, event.input_schema_id, event.default_active
                     )
-                    subscribers = _subscribers(subscriptions)
+        rows |= await _load_runs(tx, {record.entity_id for record in heard} - rows.keys())
+        for record in heard:
+            _fold(rows, record)
         await tx.upsert(processors, list(registered.values()))
         await tx.upsert(runs, list(rows.values()))
 
@@ -210,28 +215,35 @@ async def _load_subscriptions(tx: Tx) -> dict[str, Subscription]:
     }
 
 
-def _subscribers(subscriptions: dict[str, Subscription]) -> dict[tuple[str, str], list[str]]:
-    """Who takes the events of a type and a schema by itself."""
-    subscribers: dict[tuple[str, str], list[str]] = {}
-    for processor_id, subscription in subscriptions.items():
-        if subscription.active:
-            for type_ in subscription.types:
-                subscribers.setdefault((type_, subscription.schema_id), []).append(processor_id)
-    return subscribers
-
-
-async def _load_runs(tx: Tx, records: Sequence[Record]) -> dict[str, Row]:
+async def _load_runs(tx: Tx, run_ids: Iterable[str]) -> dict[str, Row]:
     table = tx[runs]
-    run_ids = [record.entity_id for record in records if isinstance(record.event, RunEvent)]
+    wanted = sorted(run_ids)
     rows: dict[str, Row] = {}
-    for start in range(0, len(run_ids), IDS):
-        some = run_ids[start : start + IDS]
+    for start in range(0, len(wanted), IDS):
+        some = wanted[start : start + IDS]
         found = await tx.execute(select(table).where(table.c.run_id.in_(some)))
         rows |= {row["run_id"]: dict(row) for row in found.mappings()}
     return rows
 
 
-def _fold(rows: dict[str, Row], record: Record, event: RunEvent) -> None:
+def _ask(
+    rows: dict[str, Row],
+    record: Record,
+    event: BlobContent,
+    subscriptions: dict[str, Subscription],
+) -> None:
+    """Queue the runs that an event asks for."""
+    for processor_id, subscription in subscriptions.items():
+        if subscription.takes(record, event):
+            run_id = run_id_of(processor_id, record.meta.id)
+            rows[run_id] = _run_row(
+                record, run_id, processor_id, record.entity_id, event.bucket_ids
+            )
+
+
+def _fold(rows: dict[str, Row], record: Record) -> None:
+    event = record.event
+    assert isinstance(event, RunEvent)
     row = rows.get(record.entity_id)
     if row is None:
         # Nobody's event asked for it: a person did, or a processor that is off for most.
@@ -281,6 +293,7 @@ def _run_row(
         "attempts": 0,
         "created_at": record.time,
         "started_at": None,
+        "first_seq": record.seq,
         "seq": record.seq,
         **_NOTHING_YET,
     }
@@ -308,7 +321,7 @@ async def list_processors(
     """All registered processors, by id."""
     query = select(processors).order_by(processors.c.processor_id).limit(limit + 1)
     if cursor is not None:
-        (last,) = decode_cursor(cursor, tuple[_Ascii])
+        (last,) = decode_cursor(cursor, tuple[_Id])
         query = query.where(processors.c.processor_id > last)
     rows = await view.rows(query)
     page = rows[:limit]
@@ -317,7 +330,7 @@ async def list_processors(
 
 
 @get("/processors/{processor_id:str}", tags=["processors"])
-async def get_processor(view: View, processor_id: str) -> Processor:
+async def get_processor(view: View, processor_id: FromPath[str]) -> Processor:
     """One processor."""
     return _processor(view, await _registered(view, processor_id))
 
@@ -325,9 +338,9 @@ async def get_processor(view: View, processor_id: str) -> Processor:
 @get("/processors/{processor_id:str}/runs", tags=["processors"])
 async def list_runs(
     view: View,
-    processor_id: str,
-    status: Status | None = None,
-    blob_id: str | None = None,
+    processor_id: FromPath[str],
+    status: FromQuery[Status | None] = None,
+    blob_id: FromQuery[str | None] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> RunPage:
@@ -338,19 +351,17 @@ async def list_runs(
         query = query.where(runs.c.status == status)
     if blob_id is not None:
         query = query.where(runs.c.blob_id == token(blob_id))
-    place = tuple_(runs.c.created_at, runs.c.run_id)
     if cursor is not None:
-        query = query.where(place < tuple_(*decode_cursor(cursor, tuple[_Ascii, _Ascii])))
-    query = query.order_by(runs.c.created_at.desc(), runs.c.run_id.desc())
-    rows = await view.rows(query.limit(limit + 1))
+        (last,) = decode_cursor(cursor, tuple[_Seq])
+        query = query.where(runs.c.first_seq < last)
+    rows = await view.rows(query.order_by(runs.c.first_seq.desc()).limit(limit + 1))
     page = rows[:limit]
-    last = page[-1] if len(rows) > limit else None
-    more = encode_cursor(last["created_at"], last["run_id"]) if last else None
+    more = encode_cursor(page[-1]["first_seq"]) if len(rows) > limit else None
     return RunPage([_run(view, row) for row in page], more)
 
 
 @get("/runs/{run_id:str}", tags=["processors"])
-async def get_run(view: View, run_id: str) -> Run:
+async def get_run(view: View, run_id: FromPath[str]) -> Run:
     """One run."""
     query = select(runs).where(runs.c.run_id == token(run_id), runs.c.user_id == view.user_id)
     rows = await view.rows(query)

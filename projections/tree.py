@@ -7,6 +7,7 @@ belongs to `projections.blobs`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import dropwhile, takewhile
 from typing import Annotated
@@ -14,9 +15,10 @@ from typing import Annotated
 import msgspec
 from litestar import MediaType, get
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Index,
@@ -28,10 +30,10 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    delete,
     func,
     select,
     tuple_,
+    update,
 )
 
 from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, View, decode_cursor, encode_cursor
@@ -63,21 +65,14 @@ buckets = Table(
     Column("tags", Text, nullable=False),
     # Ranks are ordered as plain ASCII; PostgreSQL's own order may be a language's.
     Column("rank", Text().with_variant(Text(collation="C"), "postgresql"), nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("hidden", Boolean, nullable=False),
+    Column("blob_count", Integer, nullable=False),
     Index("buckets_by_parent", "user_id", "parent_bucket_id", "rank"),
     Index("buckets_by_user", "user_id", "created_at", "bucket_id"),
 )
-contents = Table(
-    "bucket_contents",
-    metadata,
-    Column("bucket_id", String(64), primary_key=True),
-    Column("blob_id", String(64), primary_key=True),
-    sqlite_with_rowid=False,
-)
-
 IDS = 1000
 """Ids in one query: databases take no more than some 32,000 parameters."""
 
@@ -148,17 +143,17 @@ class BucketForest(Projection):
     async def apply(self, tx: Tx, records: Sequence[Record]) -> None:
         """Fold a batch: what it touches is read once, and written once as the batch leaves it."""
         rows = await _load(tx, _touched(records))
-        filed: dict[tuple[str, str], bool] = {}
+        more: Counter[str] = Counter()
         for record in records:
             match record.event:
                 case BlobCreated() | BlobDerived() | BlobRestored() as event:
-                    filed |= {(bucket, record.entity_id): True for bucket in event.bucket_ids}
+                    more.update(event.bucket_ids)
                 case BlobDeleted() as event:
-                    filed |= {(bucket, record.entity_id): False for bucket in event.bucket_ids}
+                    more.subtract(event.bucket_ids)
                 case _ if record.subject.kind == "bucket":
                     _fold(rows, record)
         await tx.upsert(buckets, list(rows.values()))
-        await _file(tx, filed)
+        await _count(tx, more)
 
 
 def _touched(records: Sequence[Record]) -> list[str]:
@@ -216,6 +211,7 @@ def _row(record: Record, event: BucketCreated) -> Row:
         "created_at": record.time,
         "updated_at": record.time,
         "hidden": False,
+        "blob_count": 0,
         **_description(event),
     }
 
@@ -231,19 +227,21 @@ def _description(event: BucketDescription) -> Row:
     }
 
 
-async def _file(tx: Tx, filed: dict[tuple[str, str], bool]) -> None:
-    """Put blobs into buckets, or take them out."""
-    rows = [({"bucket_id": pair[0], "blob_id": pair[1]}, there) for pair, there in filed.items()]
-    await tx.upsert(contents, [row for row, there in rows if there])
-    taken = [row for row, there in rows if not there]
-    if taken:
-        table = tx[contents]
-        keys = (column == bindparam(column.name) for column in table.primary_key)
-        await tx.execute(delete(table).where(*keys), taken)
+async def _count(tx: Tx, more: Counter[str]) -> None:
+    """Add to the numbers of blobs. A blob is only put where it was not, and taken where it was."""
+    table = tx[buckets]
+    rows = [{"b_id": bucket_id, "b_more": number} for bucket_id, number in more.items() if number]
+    if rows:
+        await tx.execute(
+            update(table)
+            .where(table.c.bucket_id == bindparam("b_id"))
+            .values(blob_count=table.c.blob_count + bindparam("b_more")),
+            rows,
+        )
 
 
 @get("/buckets/{bucket_id:str}", tags=["buckets"])
-async def get_bucket(view: View, bucket_id: str) -> Response[Bucket]:
+async def get_bucket(view: View, bucket_id: FromPath[str]) -> Response[Bucket]:
     """One bucket."""
     place = (await _places(view)).get(token(bucket_id))
     if place is None:
@@ -256,9 +254,9 @@ async def get_bucket(view: View, bucket_id: str) -> Response[Bucket]:
 @get("/buckets", tags=["buckets"])
 async def list_buckets(
     view: View,
-    bucket_type: Annotated[str | None, Parameter(query="type", pattern=TYPE_PATTERN)] = None,
-    parent_bucket_id: str | None = None,
-    tag: Annotated[str | None, Parameter(max_length=MAX_TAG)] = None,
+    bucket_type: Annotated[str | None, QueryParameter(name="type", pattern=TYPE_PATTERN)] = None,
+    parent_bucket_id: FromQuery[str | None] = None,
+    tag: Annotated[str | None, QueryParameter(max_length=MAX_TAG)] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> BucketPage:
@@ -296,7 +294,7 @@ async def get_forest(view: View) -> Response[bytes]:
 
 
 @get("/buckets/{bucket_id:str}/tree", tags=["buckets"], responses=_TREE)
-async def get_subtree(view: View, bucket_id: str) -> Response[bytes]:
+async def get_subtree(view: View, bucket_id: FromPath[str]) -> Response[bytes]:
     """One bucket with all below it."""
     token(bucket_id)
     forest = dropwhile(lambda bucket: bucket.bucket_id != bucket_id, await _forest(view))
@@ -308,11 +306,8 @@ async def get_subtree(view: View, bucket_id: str) -> Response[bytes]:
 
 
 def _living(view: View) -> Select[tuple[object, ...]]:
-    """The caller's buckets that are not in the trash, each with its `blob_count`."""
-    count = select(func.count()).where(contents.c.bucket_id == buckets.c.bucket_id)
-    return select(buckets, count.scalar_subquery().label("blob_count")).where(
-        buckets.c.user_id == view.user_id, buckets.c.hidden.is_(False)
-    )
+    """The caller's buckets that are not in the trash."""
+    return select(buckets).where(buckets.c.user_id == view.user_id, buckets.c.hidden.is_(False))
 
 
 async def _places(view: View) -> dict[str, Place]:

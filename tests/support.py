@@ -1,18 +1,22 @@
-"""What tests share: a running studio in the test's own loop, with real servers, and a client for it."""
+"""What tests share: a running studio in the test's own loop, on real servers, and its clients."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import httpx
 import msgspec
 import uvicorn
+import websockets
 from litestar import Litestar
+from websockets.asyncio.client import ClientConnection
+from websockets.typing import Subprotocol
 
 from reyna import content
 from reyna.app import ENVELOPE_BYTES, Place, studio
@@ -22,6 +26,64 @@ from reyna.log import embedded
 from reyna.settings import Settings
 
 SECRET = "a secret for tests, long enough to sign with"
+# Seconds; far more than anything here takes, so that only what never happens runs into it.
+DEADLINE = 30.0
+
+Json: TypeAlias = dict[str, Any]
+_WORDS = ("type", "title", "detail")
+
+
+class Live:
+    """A client on the live socket. `heard` is every frame it has had, in order."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.heard: list[Json] = []
+
+    async def say(self, action: str, **fields: object) -> None:
+        """Send a frame."""
+        await self.connection.send(msgspec.json.encode({"action": action, **fields}).decode())
+
+    async def hear(self) -> Json:
+        """The next frame."""
+        async with asyncio.timeout(DEADLINE):
+            frame: Json = msgspec.json.decode(await self.connection.recv())
+        self.heard.append(frame)
+        return frame
+
+    async def until(self, *types: str, **fields: object) -> Json:
+        """The next frame of one of the types with these fields; what comes before it is kept."""
+        while True:
+            frame = await self.hear()
+            if frame["type"] in types and all(frame.get(k) == v for k, v in fields.items()):
+                return frame
+
+    async def ask(self, action: str, **fields: object) -> Json:
+        """Send a frame and wait for its answer, told by its `ref`."""
+        ref = uuid4().hex
+        await self.say(action, ref=ref, **fields)
+        return await self.until("ack", "error", "pong", "subscribed", ref=ref)
+
+    async def subscribe(self, buckets: object = "*", **fields: object) -> Json:
+        """Subscribe, and wait until the catch-up has ended; gives the answer `subscribed`."""
+        answer = await self.ask("subscribe", buckets=buckets, **fields)
+        assert answer["type"] == "subscribed", answer
+        await self.until("live", ref=answer["ref"])
+        return answer
+
+    async def closed(self) -> int:
+        """Wait until the server closes; gives the code."""
+        async with asyncio.timeout(DEADLINE):
+            try:
+                while True:
+                    self.heard.append(msgspec.json.decode(await self.connection.recv()))
+            except websockets.ConnectionClosed as closing:
+                return closing.rcvd.code if closing.rcvd else 1006
+
+    @property
+    def events(self) -> list[Json]:
+        """The events among what was heard."""
+        return [frame for frame in self.heard if "seq" in frame and "data" in frame]
 
 
 class Studio(msgspec.Struct, frozen=True):
@@ -36,6 +98,29 @@ class Studio(msgspec.Struct, frozen=True):
         """An HTTP client, with a token or without."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+
+    @asynccontextmanager
+    async def live(
+        self,
+        token: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        subprotocols: Sequence[str] = (),
+        **options: Any,
+    ) -> AsyncIterator[Live]:
+        """A client on the live socket; a token goes into the Authorization header."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        async with websockets.connect(
+            f"{self.url.replace('http', 'ws', 1)}/api/v1/ws",
+            additional_headers=sent,
+            subprotocols=[Subprotocol(one) for one in subprotocols] or None,
+            max_size=None,
+            proxy=None,
+            **options,
+        ) as connection:
+            yield Live(connection)
 
     async def register(self) -> User:
         """A new user."""
@@ -58,7 +143,7 @@ class User(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def serving(app: Litestar, settings: Settings) -> AsyncIterator[str]:
-    """The application behind a real server on a free port, set up as `reyna up` does; gives its URL."""
+    """The application behind a server set up as `reyna up` does; gives its URL."""
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -69,7 +154,8 @@ async def serving(app: Litestar, settings: Settings) -> AsyncIterator[str]:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    with socket.socket() as listening:
+    # The protocol is named as `reyna up` does: without it asyncio leaves Nagle's delay on.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.setblocking(False)
         serving_ = asyncio.create_task(server._serve([listening]))
@@ -111,3 +197,70 @@ async def running_studio(
 def projections() -> list[content.Projection]:
     """The installed projections."""
     return content.projections()
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], within: float = DEADLINE) -> None:
+    """Return once `holds` does; TimeoutError after `within` seconds."""
+    async with asyncio.timeout(within):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.02)
+
+
+def problem(answer: httpx.Response, status: int, *paths: str) -> Json:
+    """The problem in an answer, which must be one of `status`, naming exactly `paths` if any."""
+    assert answer.status_code == status, f"{answer.status_code}: {answer.text[:500]}"
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    body: Json = answer.json()
+    assert body["status"] == status
+    assert all(
+        isinstance(body[field], str) and body[field] for field in ("type", "title", "detail")
+    )
+    assert "Traceback" not in answer.text
+    assert 'File "' not in answer.text
+    for error in body.get("errors", []):
+        assert set(error) == {"path", "keyword", "message"}
+    if paths:
+        assert sorted({error["path"] for error in body["errors"]}) == sorted(paths)
+    return body
+
+
+async def make_blob(client: httpx.AsyncClient, content: str = "rough", **fields: object) -> Json:
+    """A new text-input-v1 blob; gives the answer's body."""
+    asked = {"schema_id": "text-input-v1", "data": {"content": content}, **fields}
+    answer = await client.post("/blobs", json=asked)
+    assert answer.status_code == 201, answer.text
+    body: Json = answer.json()
+    return body
+
+
+async def make_bucket(
+    client: httpx.AsyncClient, name: str = "Notes", parent: str | None = None, **fields: object
+) -> Json:
+    """A new bucket; gives the answer's body."""
+    asked = {"name": name, "type": "folder", "parent_bucket_id": parent, **fields}
+    answer = await client.post("/buckets", json=asked)
+    assert answer.status_code == 201, answer.text
+    body: Json = answer.json()
+    return body
+
+
+async def read(client: httpx.AsyncClient, path: str, after: int = 0, **params: object) -> Json:
+    """A query's body, read once its view has reached the seq `after`."""
+    answer = await client.get(path, params=params, headers={"Reyna-Min-Seq": str(after)})
+    assert answer.status_code == 200, answer.text
+    body: Json = answer.json()
+    return body
+
+
+async def events_of(client: httpx.AsyncClient, **params: object) -> list[Json]:
+    """All of the caller's events, in order, page by page."""
+    found: list[Json] = []
+    cursor: dict[str, object] = {}
+    while True:
+        page = await read(client, "/events", **params, **cursor)
+        found += page["items"]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}

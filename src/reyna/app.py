@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import schemas as shipped
 from reyna import __version__, content
-from reyna.api import auth, commands, events, health, live, page, problems
+from reyna.api import asyncapi, auth, commands, events, health, live, page, problems
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge
 from reyna.api.views import view_router
@@ -143,7 +143,12 @@ def _application(
         ],
     )
     return Litestar(
-        route_handlers=[api, *health.routes(looked_at, metrics, hub), *page.routes()],
+        route_handlers=[
+            api,
+            *health.routes(looked_at, metrics, hub),
+            *asyncapi.routes(),
+            *page.routes(),
+        ],
         middleware=[Edge(tokens.verify, metrics)],
         dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
         exception_handlers={Exception: problems.answer},

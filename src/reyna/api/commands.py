@@ -7,6 +7,7 @@ from __future__ import annotations
 import msgspec
 from litestar import delete, patch, post
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response import Response
 
 from reyna.api.requests import Req, caller_of, documents, if_match, read
@@ -74,21 +75,21 @@ def _blob_routes(blobs: BlobCommands) -> list[HTTPRouteHandler]:
         return Response(body, status_code=201, headers={**_headers(answer), "Location": location})
 
     @patch("/blobs/{blob_id:str}", operation_class=documents(UpdateBlob), tags=["blobs"])
-    async def update_blob(request: Req, blob_id: str) -> Response[BlobChangedAnswer]:
+    async def update_blob(request: Req, blob_id: FromPath[str]) -> Response[BlobChangedAnswer]:
         """Change a blob by a JSON Merge Patch."""
         asked = await read(request, UpdateBlob)
         caller = await caller_of(request)
         return changed(await blobs.update(caller, token(blob_id), asked, if_match(request)))
 
     @delete("/blobs/{blob_id:str}", status_code=204, tags=["blobs"])
-    async def delete_blob(request: Req, blob_id: str) -> Response[None]:
+    async def delete_blob(request: Req, blob_id: FromPath[str]) -> Response[None]:
         """Put a blob into the trash."""
         caller = await caller_of(request)
         answer = await blobs.delete(caller, token(blob_id), if_match(request))
         return Response(None, status_code=204, headers=_headers(answer))
 
     @post("/blobs/{blob_id:str}/restore", status_code=200, tags=["blobs"])
-    async def restore_blob(request: Req, blob_id: str) -> Response[BlobChangedAnswer]:
+    async def restore_blob(request: Req, blob_id: FromPath[str]) -> Response[BlobChangedAnswer]:
         """Take a blob out of the trash."""
         return changed(await blobs.restore(await caller_of(request), token(blob_id)))
 
@@ -109,7 +110,9 @@ def _bucket_routes(buckets: BucketCommands) -> list[HTTPRouteHandler]:
         return Response(body, status_code=201, headers={**_headers(answer), "Location": location})
 
     @patch("/buckets/{bucket_id:str}", operation_class=documents(UpdateBucket), tags=["buckets"])
-    async def update_bucket(request: Req, bucket_id: str) -> Response[BucketChangedAnswer]:
+    async def update_bucket(
+        request: Req, bucket_id: FromPath[str]
+    ) -> Response[BucketChangedAnswer]:
         """Rename or describe a bucket by a JSON Merge Patch."""
         asked = await read(request, UpdateBucket)
         caller = await caller_of(request)
@@ -121,21 +124,23 @@ def _bucket_routes(buckets: BucketCommands) -> list[HTTPRouteHandler]:
         operation_class=documents(MoveBucket),
         tags=["buckets"],
     )
-    async def move_bucket(request: Req, bucket_id: str) -> Response[BucketChangedAnswer]:
+    async def move_bucket(request: Req, bucket_id: FromPath[str]) -> Response[BucketChangedAnswer]:
         """Move a bucket with all below it."""
         asked = await read(request, MoveBucket)
         caller = await caller_of(request)
         return changed(await buckets.move(caller, token(bucket_id), asked, if_match(request)))
 
     @delete("/buckets/{bucket_id:str}", status_code=204, tags=["buckets"])
-    async def delete_bucket(request: Req, bucket_id: str) -> Response[None]:
+    async def delete_bucket(request: Req, bucket_id: FromPath[str]) -> Response[None]:
         """Put a bucket and all below it into the trash."""
         caller = await caller_of(request)
         answer = await buckets.delete(caller, token(bucket_id), if_match(request))
         return Response(None, status_code=204, headers=_headers(answer))
 
     @post("/buckets/{bucket_id:str}/restore", status_code=200, tags=["buckets"])
-    async def restore_bucket(request: Req, bucket_id: str) -> Response[BucketChangedAnswer]:
+    async def restore_bucket(
+        request: Req, bucket_id: FromPath[str]
+    ) -> Response[BucketChangedAnswer]:
         """Bring a bucket back to where it was."""
         return changed(await buckets.restore(await caller_of(request), token(bucket_id)))
 

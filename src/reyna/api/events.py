@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from litestar import get
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Response
 
 from reyna.api.requests import Req
@@ -32,11 +32,11 @@ def routes(log: Log) -> list[HTTPRouteHandler]:
     @get("/events", tags=["events"])
     async def list_events(
         request: Req,
-        after: Annotated[int, Parameter(ge=0, description="Only events after this seq.")] = 0,
-        bucket_id: str | None = None,
-        blob_id: str | None = None,
+        after: Annotated[int, QueryParameter(ge=0, description="Only events after this seq.")] = 0,
+        bucket_id: FromQuery[str | None] = None,
+        blob_id: FromQuery[str | None] = None,
         types: Annotated[
-            str | None, Parameter(max_length=1000, description="Types, separated by commas.")
+            str | None, QueryParameter(max_length=1000, description="Types, separated by commas.")
         ] = None,
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,

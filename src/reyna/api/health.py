@@ -23,6 +23,8 @@ from reyna.runtime.workers import Workers
 State = Literal["ok", "behind", "down", "rebuilding"]
 # A projection this many events behind the log is not ready to answer.
 TOO_FAR = 1000
+# Seconds that the log is given to answer.
+LOOK_WITHIN = 2.0
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,7 +93,7 @@ class Health:
 
     async def _log(self) -> tuple[Part, int]:
         try:
-            head = await self._hub.log.head()
+            head = await self._hub.log.head(LOOK_WITHIN)
         except Unavailable as error:
             return Part(status="down", position=self._hub.position, detail=error.detail), 0
         return Part(status="ok", position=head, lag=max(head - self._hub.position, 0)), head

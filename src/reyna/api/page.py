@@ -11,6 +11,7 @@ import msgspec
 from litestar import Request, get
 from litestar.datastructures import State
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 from litestar.response import Response
 
 from reyna.errors import NotFound
@@ -46,7 +47,7 @@ def routes() -> list[HTTPRouteHandler]:
         return serve(request, "index.html")
 
     @get("/{path:path}", include_in_schema=False, sync_to_thread=False)
-    def file(request: Request[object, object, State], path: str) -> Response[bytes]:
+    def file(request: Request[object, object, State], path: FromPath[str]) -> Response[bytes]:
         """A file of the page."""
         return serve(request, path.lstrip("/"))
 

@@ -13,8 +13,8 @@ from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Router
-from litestar.di import Provide
-from litestar.params import Parameter
+from litestar.di import NamedDependency, Provide
+from litestar.params import QueryParameter
 from sqlalchemy import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Select
@@ -27,14 +27,14 @@ from reyna.runtime.views import Views
 T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
-Limit: TypeAlias = Annotated[int, Parameter(ge=1, le=200, description="At most this many.")]
+Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=200, description="At most this many.")]
 Cursor: TypeAlias = Annotated[
-    str | None, Parameter(max_length=1000, description="`next_cursor` of the page before.")
+    str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before.")
 ]
 ReadinessOf: TypeAlias = Callable[[str], Readiness | None]
 
 
-class View(msgspec.Struct, frozen=True):
+class CallersView(msgspec.Struct, frozen=True):
     """One caller's read transaction. `readiness` tells whether a processor can work here."""
 
     user_id: str
@@ -47,14 +47,17 @@ class View(msgspec.Struct, frozen=True):
         return (await self.connection.execute(query)).mappings().all()
 
 
+View: TypeAlias = NamedDependency[CallersView]
+
+
 def view_router(projection: Projection, views: Views, readiness: ReadinessOf) -> Router:
     """The GET routes of a projection, each given its view."""
 
-    async def provide(request: Req) -> AsyncGenerator[View, None]:
+    async def provide(request: Req) -> AsyncGenerator[CallersView, None]:
         minimum = min_seq(request.headers)
         async with views.read(projection, minimum) as read:
             request.scope["state"]["reyna_seq"] = read.position
-            yield View(request.user.user_id, read.position, read.connection, readiness)
+            yield CallersView(request.user.user_id, read.position, read.connection, readiness)
 
     return Router(
         path="/",

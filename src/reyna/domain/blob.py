@@ -16,6 +16,10 @@ from reyna.errors import Conflict, NotFound
 NO_METADATA = msgspec.Raw(b"{}")
 
 
+def _no_metadata() -> msgspec.Raw:
+    return NO_METADATA
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """How a derived blob came to be. `seconds` is the provider's time; tokens are the provider's
     count.
@@ -49,7 +53,7 @@ class BlobContent(BlobEvent, frozen=True, kw_only=True):
     data: msgspec.Raw
     title: str | None = None
     tags: tuple[str, ...] = ()
-    metadata: msgspec.Raw = NO_METADATA
+    metadata: msgspec.Raw = msgspec.field(default_factory=_no_metadata)
 
 
 class BlobCreated(BlobContent, frozen=True, kw_only=True):

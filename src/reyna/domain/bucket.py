@@ -21,6 +21,10 @@ from reyna.errors import Conflict, NotFound
 NO_METADATA = msgspec.Raw(b"{}")
 
 
+def _no_metadata() -> msgspec.Raw:
+    return NO_METADATA
+
+
 class BucketEvent(Event, frozen=True, kw_only=True):
     """The kind all bucket events share."""
 
@@ -32,7 +36,7 @@ class BucketDescription(BucketEvent, frozen=True, kw_only=True):
 
     name: str
     type: str
-    metadata: msgspec.Raw = NO_METADATA
+    metadata: msgspec.Raw = msgspec.field(default_factory=_no_metadata)
     tags: tuple[str, ...] = ()
 
 

@@ -44,6 +44,7 @@ class Connection:
         self._answers = self.client.new_inbox()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._asked = 0
+        self._closing = False
 
     @classmethod
     async def open(cls, url: str, token: str | None = None) -> Self:
@@ -72,6 +73,7 @@ class Connection:
 
     async def close(self) -> None:
         """Close the connection; what waits on it is cancelled by its owner."""
+        self._closing = True
         await self.client.close()
 
     @property
@@ -149,7 +151,8 @@ class Connection:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
-        logger.warning("nats: connection lost, reconnecting")
+        if not self._closing:
+            logger.warning("nats: connection lost, reconnecting")
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(LogUnavailable("The connection to the log was lost."))

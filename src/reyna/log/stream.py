@@ -132,10 +132,10 @@ class Log:
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
 
-    async def head(self) -> int:
+    async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""
         answer = await self.connection.request(
-            f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=PUBLISH_TIMEOUT
+            f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=timeout
         )
         info = msgspec.json.decode(answer.data, type=_Info)
         if info.error is not None:
