@@ -27,4 +27,9 @@ def id_of(*causes: str) -> str:
 
 def now() -> str:
     """The time now, for example `2026-11-22T15:04:05.123456Z`."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return rfc3339(datetime.now(UTC))
+
+
+def rfc3339(time: datetime) -> str:
+    """A time with a zone, written like `now`."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

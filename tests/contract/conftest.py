@@ -18,10 +18,10 @@ async def studio(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stud
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def user(studio: Studio) -> User:
+@pytest.fixture
+def user(studio: Studio) -> User:
     """A fresh user."""
-    return await studio.register()
+    return studio.user()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -34,5 +34,5 @@ async def client(studio: Studio, user: User) -> AsyncIterator[httpx.AsyncClient]
 @pytest_asyncio.fixture(loop_scope="session")
 async def stranger(studio: Studio) -> AsyncIterator[httpx.AsyncClient]:
     """Another user's client."""
-    async with studio.client((await studio.register()).token) as client:
+    async with studio.client(studio.user().token) as client:
         yield client

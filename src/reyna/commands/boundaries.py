@@ -75,6 +75,11 @@ class Boundaries:
         async with self.locked(f"load {owner}"):
             return await self._load(owner)
 
+    async def refresh(self, owner: str) -> None:
+        """Bring an owner's tree up to date if it is kept here: others may have moved it."""
+        if owner in self._trees:
+            await self.tree(owner, fresh=True)
+
     def appended(self, seq: int, guard_seq: int, drafts: Sequence[Draft]) -> None:
         """Fold what was just appended under a guard at `guard_seq`; `seq` is the last draft's."""
         tree = self._trees.get(drafts[0].owner)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from reyna.commands.boundaries import Boundaries
-from reyna.commands.idempotency import Answer, Idempotency
+from reyna.commands.idempotency import Answer, Idempotency, kept_since
 from reyna.domain.event import Boundary, Decided, Meta, Rules, type_of
 from reyna.errors import (
     Invalid,
@@ -90,10 +90,16 @@ class Handler:
         assert target.entity_id is not None
         event_id = id_of(caller.user_id, key, "event")
         for record in await self._boundaries.records(target):
-            if record.meta.id == event_id:
-                if record.meta.fingerprint != caller.fingerprint:
-                    raise Invalid("This Idempotency-Key was used before with another request.")
-                return Answer(target.entity_id, record.seq, record.time)
+            if record.meta.id != event_id:
+                continue
+            if record.time < kept_since():
+                # The key is free again; what was made with it keeps the id that follows from it.
+                made = record.subject.verb == "created"
+                entity_id = new_id() if made else target.entity_id
+                return await self._commit(caller, entity_id, attempt, new_id())
+            if record.meta.fingerprint != caller.fingerprint:
+                raise Invalid("This Idempotency-Key was used before with another request.")
+            return Answer(target.entity_id, record.seq, record.time)
         return await self._commit(caller, target.entity_id, attempt, event_id)
 
     async def _commit(
@@ -107,7 +113,7 @@ class Handler:
                 # The refusal may rest on a stale tree: it counts once the tree is fresh.
                 if tried:
                     raise
-                await self._boundaries.tree(caller.user_id, fresh=True)
+                await self._boundaries.refresh(caller.user_id)
                 continue
             time = now()
             if not decided:
@@ -116,7 +122,7 @@ class Handler:
             try:
                 seq = await self._log.append(drafts, Guard(decision.rules.boundary, decision.seq))
             except WrongExpectedSeq:
-                await self._boundaries.tree(caller.user_id, fresh=True)
+                await self._boundaries.refresh(caller.user_id)
                 await asyncio.sleep(random.uniform(0, 0.002 * min(tried, 10)))
                 continue
             self._boundaries.appended(seq, decision.seq, drafts)

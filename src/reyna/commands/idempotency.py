@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from reyna.database import reading, writing
 from reyna.errors import Invalid
+from reyna.ids import rfc3339
 
 KEEP = timedelta(hours=24)
 
@@ -94,6 +95,11 @@ class Idempotency:
         )
         async with writing(self._engine) as connection:
             await connection.execute(statement)
+
+
+def kept_since() -> str:
+    """The time, RFC 3339, before which a key is forgotten."""
+    return rfc3339(datetime.now(UTC) - KEEP)
 
 
 def _horizon() -> int:

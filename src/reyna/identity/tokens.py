@@ -16,6 +16,7 @@ from typing import Annotated
 import jwt
 import msgspec
 
+from reyna import ids
 from reyna.errors import NotAuthenticated
 
 ALGORITHM = "HS256"
@@ -112,6 +113,5 @@ class Tokens:
 
 
 def rfc3339(seconds: float) -> str:
-    """`seconds` of the epoch as RFC 3339 in UTC, written like `reyna.ids.now`."""
-    moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
-    return moment.replace("+00:00", "Z")
+    """`seconds` of the epoch as RFC 3339 in UTC."""
+    return ids.rfc3339(datetime.fromtimestamp(seconds, UTC))

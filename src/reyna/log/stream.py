@@ -26,7 +26,8 @@ from reyna.log.record import Stored, encode
 STREAM = "REYNA"
 DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
-PUBLISH_TIMEOUT = 5.0
+# Seconds; a client that waits for five must still hear our 503.
+PUBLISH_TIMEOUT = 3.0
 _CONFLICTS = frozenset({10071, 10164})
 _DUPLICATE_IN_BATCH = 10201
 _EPOCH = "reyna-epoch"
@@ -107,7 +108,8 @@ class Log:
                 if asyncio.get_running_loop().time() > deadline:
                     raise
                 uncertain = True
-                await asyncio.sleep(random.uniform(0.05, 0.25))
+                await self.connection.ready()
+                await asyncio.sleep(random.uniform(0.02, 0.1))
                 continue
             if ack.error is None:
                 return ack.seq

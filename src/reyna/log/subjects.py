@@ -64,7 +64,8 @@ def subject_of(owner: str, entity_id: str, event: Event) -> str:
     """The subject that `event` is stored under."""
     parts = [PREFIX, token(owner), event.KIND, _entity_token(event.KIND, entity_id), event.VERB]
     if event.QUALIFIER:
-        parts.append(_entity_token("", getattr(event, event.QUALIFIER)))
+        check = schema_token if event.QUALIFIER == "schema_id" else token
+        parts.append(check(getattr(event, event.QUALIFIER)))
     return ".".join(parts)
 
 
