@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import schemas as shipped
 from reyna import __version__, content
 from reyna.api import asyncapi, auth, commands, events, health, live, page, problems
+from reyna.api import schemas as schema_routes
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge
 from reyna.api.views import view_router
@@ -30,11 +31,15 @@ from reyna.commands.boundaries import Boundaries
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
+from reyna.commands.registry import Registry
 from reyna.commands.schemas import Schemas
+from reyna.commands.stored_blobs import StoredBlobs
 from reyna.content import Processor, Projection
 from reyna.database import open_engine
 from reyna.identity.accounts import Accounts
 from reyna.identity.tokens import Tokens
+from reyna.judge import definitions
+from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
 from reyna.log.stream import Log
 from reyna.runtime.hub import Hub
@@ -84,7 +89,9 @@ async def studio(
         views_engine = _engine(stack, place.views_url)
         log = await Log.open(connection)
         boundaries = Boundaries(log)
-        schemas = Schemas(log)
+        judges = Judges()
+        stack.push_async_callback(judges.close)
+        schemas = Schemas(log, boundaries, judges)
         await schemas.ship(shipped.load())
         tokens = Tokens(place.secret)
         accounts = Accounts(accounts_engine, tokens)
@@ -106,6 +113,7 @@ async def studio(
             accounts,
             BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
             BucketCommands(handler, boundaries, settings.max_depth),
+            Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
             hub,
             views,
             projector,
@@ -124,6 +132,7 @@ def _application(
     accounts: Accounts,
     blobs: BlobCommands,
     buckets: BucketCommands,
+    registry: Registry,
     hub: Hub,
     views: Views,
     projector: Projector,
@@ -137,6 +146,7 @@ def _application(
         route_handlers=[
             auth.router,
             *commands.routes(blobs, buckets),
+            *schema_routes.routes(registry),
             *events.routes(hub.log),
             *(view_router(one, views, workers.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
@@ -152,7 +162,7 @@ def _application(
         middleware=[Edge(tokens.verify, metrics)],
         dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
         exception_handlers={Exception: problems.answer},
-        request_max_body_size=settings.max_blob_bytes + ENVELOPE_BYTES,
+        request_max_body_size=max(settings.max_blob_bytes, definitions.MAX_BYTES) + ENVELOPE_BYTES,
         openapi_config=OpenAPIConfig(title="ReYNa Studio", version=__version__, path="/openapi"),
         cors_config=CORSConfig(
             allow_origins=list(settings.allowed_origins),

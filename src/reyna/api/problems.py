@@ -46,7 +46,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 def problem_of(error: Exception) -> Problem:
     """What to tell the caller about `error`; what is not the caller's business is not told."""
     if isinstance(error, Rejected):
-        status = _STATUS.get(type(error), 400)
+        status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), 400)
         return _problem(status, error.detail, error.errors)
     if isinstance(error, Unavailable):
         return _problem(503, error.detail)

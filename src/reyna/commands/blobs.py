@@ -33,7 +33,7 @@ class BlobCommands:
         check_blob(asked.title, asked.tags, asked.bucket_ids)
         event = BlobCreated(
             schema_id=asked.schema_id,
-            data=await self._schemas.check(asked.schema_id, asked.data),
+            data=await self._schemas.check(asked.schema_id, asked.data, user_id=caller.user_id),
             title=asked.title,
             tags=_unique(asked.tags),
             metadata=_raw(asked.metadata),
@@ -71,7 +71,7 @@ class BlobCommands:
             rules = BlobRules(caller.user_id, blob_id, current)
             present = rules.present()
             check_match(present.seq, if_match)
-            content = await self._patched(present, asked)
+            content = await self._patched(caller, present, asked)
             self._check_size(content)
             rules.update(content)
             return Decision(rules, present.seq)
@@ -102,11 +102,11 @@ class BlobCommands:
 
         return await self._handler.change(caller, blob.boundary(caller.user_id, blob_id), attempt)
 
-    async def _patched(self, current: blob.Blob, asked: UpdateBlob) -> BlobContent:
+    async def _patched(self, caller: Caller, current: blob.Blob, asked: UpdateBlob) -> BlobContent:
         data = current.data
         if asked.data is not UNSET:
             merged = merge_patch(msgspec.json.decode(current.data), asked.data)
-            data = await self._schemas.check(current.schema_id, merged)
+            data = await self._schemas.check(current.schema_id, merged, user_id=caller.user_id)
         metadata = current.metadata
         if asked.metadata is None:
             metadata = blob.NO_METADATA

@@ -66,14 +66,15 @@ class Handler:
         return await self.change(caller, Boundary(caller.user_id, kind, entity_id), attempt)
 
     async def change(self, caller: Caller, target: Boundary, attempt: Attempt) -> Answer:
-        """Run a command on `target`, whose id the attempt is given.
+        """Run a command on `target`, whose id the attempt is given. Without an id the first event
+        decides what it is about.
 
         With a key, the first answer is given again for as long as it is remembered, and nothing is
         written. Raises what the attempt raises, and LogUnavailable.
         """
-        assert target.entity_id is not None, "a command changes one thing"
+        entity_id = target.entity_id or ""
         if caller.key is None:
-            return await self._commit(caller, target.entity_id, attempt, new_id())
+            return await self._commit(caller, entity_id, attempt, new_id())
         async with self._boundaries.locked(f"key {caller.user_id} {caller.key}"):
             answer = await self._idempotency.recall(
                 caller.user_id, caller.key, caller.fingerprint or ""
@@ -87,7 +88,7 @@ class Handler:
 
     async def _keyed(self, caller: Caller, key: str, target: Boundary, attempt: Attempt) -> Answer:
         """Run a keyed command unless the log shows that it was run before a crash."""
-        assert target.entity_id is not None
+        target_id = target.entity_id or ""
         event_id = id_of(caller.user_id, key, "event")
         for record in await self._boundaries.records(target):
             if record.meta.id != event_id:
@@ -95,12 +96,12 @@ class Handler:
             if record.time < kept_since():
                 # The key is free again; what was made with it keeps the id that follows from it.
                 made = record.subject.verb == "created"
-                entity_id = new_id() if made else target.entity_id
+                entity_id = new_id() if made else target_id
                 return await self._commit(caller, entity_id, attempt, new_id())
             if record.meta.fingerprint != caller.fingerprint:
                 raise Invalid("This Idempotency-Key was used before with another request.")
-            return Answer(target.entity_id, record.seq, record.time)
-        return await self._commit(caller, target.entity_id, attempt, event_id)
+            return Answer(record.entity_id, record.seq, record.time)
+        return await self._commit(caller, target_id, attempt, event_id)
 
     async def _commit(
         self, caller: Caller, entity_id: str, attempt: Attempt, event_id: str
@@ -118,7 +119,7 @@ class Handler:
             time = now()
             if not decided:
                 return Answer(entity_id, decision.seq, time, changed=False)
-            drafts = _drafts(caller, decided, event_id, time)
+            drafts = _drafts(caller, decision.rules.boundary.owner, decided, event_id, time)
             try:
                 seq = await self._log.append(drafts, Guard(decision.rules.boundary, decision.seq))
             except WrongExpectedSeq:
@@ -126,14 +127,16 @@ class Handler:
                 await asyncio.sleep(random.uniform(0, 0.002 * min(tried, 10)))
                 continue
             self._boundaries.appended(seq, decision.seq, drafts)
-            return Answer(entity_id, seq, time)
+            return Answer(entity_id or decided[0].entity_id, seq, time)
         raise LogUnavailable("Too many writers are changing the same thing; try again.")
 
 
-def _drafts(caller: Caller, decided: Sequence[Decided], event_id: str, time: str) -> list[Draft]:
+def _drafts(
+    caller: Caller, owner: str, decided: Sequence[Decided], event_id: str, time: str
+) -> list[Draft]:
     return [
         Draft(
-            caller.user_id,
+            owner,
             one.entity_id,
             one.event,
             Meta(

@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from reyna.domain.schema import Compatibility, Status
 from reyna.errors import FieldError, Invalid
 from reyna.log.subjects import ID_PATTERN
 
@@ -78,6 +79,38 @@ class MoveBucket(msgspec.Struct, frozen=True, kw_only=True):
 
     parent_bucket_id: Id | None
     position: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class RegisterSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The next version of a schema. Without `compatibility` the promise of the version before it
+    goes on; the first one's is backward.
+    """
+
+    name: str
+    definition: object
+    processor_id: Id | None = None
+    description: str = ""
+    examples: tuple[object, ...] = ()
+    compatibility: Compatibility | None = None
+    status: Status = "active"
+
+
+class ChangeSchemaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A version's new status."""
+
+    status: Status
+
+
+class ValidateData(msgspec.Struct, frozen=True, kw_only=True):
+    """Data to be held against a schema."""
+
+    data: object
+
+
+class CompareDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition that might become the next version."""
+
+    definition: object
 
 
 def check_blob(title: str | None, tags: Sequence[str], bucket_ids: Sequence[str] = ()) -> None:

@@ -25,6 +25,7 @@ EVENTS: dict[str, type[Event]] = {
         bucket.BucketDeleted,
         bucket.BucketRestored,
         schema.SchemaRegistered,
+        schema.SchemaStatusChanged,
         processor.ProcessorRegistered,
         processor.ProcessorStarted,
         processor.ProcessorCompleted,

@@ -82,6 +82,17 @@ def of_owner(owner: str) -> str:
     return f"{PREFIX}.{token(owner)}.>"
 
 
+def of_schema(owner: str, schema_id: str) -> str:
+    """The one subject of a schema's registration."""
+    return f"{PREFIX}.{token(owner)}.schema.{schema_token(schema_id)}.registered"
+
+
+def of_blobs(owner: str | None, schema_id: str) -> str:
+    """The filter of all events of the blobs of one schema: an owner's, or with None everybody's."""
+    whose = "*" if owner is None else token(owner)
+    return f"{PREFIX}.{whose}.blob.*.*.{schema_token(schema_id)}"
+
+
 def parse(subject: str) -> Subject:
     """Take a stored subject apart; the verb is one word or one of the known pairs."""
     parts = subject.split(".")
