@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from reyna.identity.tokens import Tokens
@@ -388,3 +391,32 @@ async def test_another_request_is_served_while_a_bomb_is_judged(
     assert not judged[-1].done()
     for answer in await asyncio.gather(*judged):
         problem(answer, 422)
+
+
+BESIDE = Path(__file__).parents[3] / "shared" / "json-schema-test-suite"
+SUITE = Path(os.environ.get("REYNA_SCHEMA_SUITE", BESIDE)) / "tests"
+SAMPLES = [
+    ("draft4", "http://json-schema.org/draft-04/schema#", "maximum.json"),
+    ("draft6", "http://json-schema.org/draft-06/schema#", "contains.json"),
+    ("draft7", "http://json-schema.org/draft-07/schema#", "if-then-else.json"),
+    ("draft2019-09", "https://json-schema.org/draft/2019-09/schema", "recursiveRef.json"),
+    ("draft2020-12", "https://json-schema.org/draft/2020-12/schema", "prefixItems.json"),
+]
+
+
+@pytest.mark.skipif(not SUITE.is_dir(), reason="the official suite is not beside the checkout")
+@pytest.mark.parametrize(("draft", "uri", "file"), SAMPLES)
+async def test_the_official_suite_passes_over_http(
+    client: httpx.AsyncClient, draft: str, uri: str, file: str
+) -> None:
+    """A file of each draft's required tests, through POST schemas and validate. All of them, by
+    the functions behind these, are in tests/unit/test_schema_suite.py.
+    """
+    for group in msgspec.json.decode((SUITE / draft / file).read_bytes()):
+        definition = {"$schema": uri, **group["schema"]}
+        name = fresh()
+        await register(client, name, definition)
+        for case in group["tests"]:
+            asked = {"data": case["data"]}
+            answer = await client.post(f"/schemas/{name}-v1/validate", json=asked)
+            assert answer.json()["valid"] is case["valid"], (group, case)

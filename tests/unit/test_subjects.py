@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reyna.domain import blob, bucket, schema
+from reyna.domain import blob, bucket
 from reyna.domain.catalog import EVENTS
 from reyna.domain.event import Boundary, Event, type_of
 from reyna.errors import Malformed
@@ -99,7 +99,8 @@ def test_nothing_hostile_becomes_part_of_a_subject(text: str) -> None:
         lambda: subjects.guard(bucket.boundary(text)),
         lambda: subjects.guard(blob.boundary(text, "b1")),
         lambda: subjects.guard(blob.boundary("u1", text)),
-        lambda: subjects.guard(schema.boundary("system", text)),
+        lambda: subjects.of_schema("system", text),
+        lambda: subjects.of_blobs(None, text),
     ]
     for use in uses:
         with pytest.raises(Malformed):
