@@ -36,14 +36,14 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 # Of users' schemas, and of users known to have none of an id.
-KEPT = 256
+KEPT = 128
 ABSENT = 16_384
 # The most steps that a check, or a list of errors, may take on the event loop.
 QUICK_STEPS = 500_000
 QUICK_ERRORS = 20_000
 QUICK_BYTES = 32 * 1024
 MAX_REFERENCES = 32
-MAX_REFERENCED_BYTES = 1024 * 1024
+MAX_REFERENCED_BYTES = 256 * 1024
 
 
 class Shipped(Protocol):
@@ -80,11 +80,14 @@ class Known:
         self.created_at = record.time
         self.event = event
         self.definition = definition
-        self._parsed = msgspec.json.decode(definition.text)
-        self._resources = {uri: msgspec.json.decode(text) for uri, text in definition.resources}
-        size = len(definition.text) + sum(len(text) for _, text in definition.resources)
-        weight = definitions.weight(self._parsed, self._resources)
-        self._weight = weight if size <= QUICK_BYTES else None
+        self._parsed: object = None
+        self._resources: dict[str, object] = {}
+        self._weight: definitions.Weight | None = None
+        # A large one is a judge's work: its parts are not kept here.
+        if len(definition.text) + sum(len(t) for _, t in definition.resources) <= QUICK_BYTES:
+            self._parsed = msgspec.json.decode(definition.text)
+            self._resources = {uri: msgspec.json.decode(t) for uri, t in definition.resources}
+            self._weight = definitions.weight(self._parsed, self._resources)
 
     def quick(self, text: bytes, steps: int) -> bool:
         """Whether checking this JSON certainly takes no more than so many steps."""
