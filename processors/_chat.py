@@ -2,6 +2,7 @@
 
 Owns the wire: deadlines, the stream and its end, and which failures may pass (`Transient`) and
 which will not (`Permanent`).
+
 What is asked, and what becomes of the answer, is the processors' business.
 """
 

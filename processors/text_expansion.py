@@ -122,17 +122,14 @@ class TextExpansion:
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Expand the text of `source`.
 
-        An answer that ran out of room is kept up to its last whole sentence, if that is still
-        longer than the original. Raises Transient and Permanent as `reyna.content.Processor` says.
+        Raises Transient and Permanent as `reyna.content.Processor` says.
         """
         model = self._model
         if model is None:
             raise Transient(self._advice or NOT_OPEN)
         text = _read(source)
         answer = await model.chat.ask(model.prompt(text.content, text.style), progress)
-        expanded = _expansion(answer, text.content)
-        if model.is_demo and len(expanded) < len(text.content):
-            raise Transient(TOO_SMALL)
+        expanded = expansion_in(answer, text.content, is_demo=model.is_demo)
         ratio = round(len(expanded) / len(text.content), 3)
         return Derived(
             data=msgspec.Raw(msgspec.json.encode(ExpandedText(text.content, expanded, ratio))),
@@ -208,7 +205,13 @@ def _read(source: Source) -> TextInput:
     return text
 
 
-def _expansion(answer: Answer, original: str) -> str:
+def expansion_in(answer: Answer, original: str, *, is_demo: bool) -> str:
+    """The expansion of `original` that a model's answer holds.
+
+    An answer that ran out of room is kept up to its last whole sentence, if that is still longer
+    than the original: else Permanent. An empty answer, or a demo model's that is shorter than the
+    original, is none: Transient, for the next one may be better.
+    """
     expanded = _LABEL.sub("", answer.text.strip()).strip()
     if not expanded:
         raise Transient("The model's answer was empty.")
@@ -217,9 +220,11 @@ def _expansion(answer: Answer, original: str) -> str:
         expanded = whole.group() if whole else ""
         if len(expanded) <= len(original):
             raise Permanent(
-                "The model ran out of room before it had expanded the text: split the text, or"
-                " choose a model with a longer answer in REYNA_TEXT_MODEL."
+                "The model ran out of room before it had expanded the text: split the text, or set"
+                " a model with room for a longer answer."
             )
+    if is_demo and len(expanded) < len(original):
+        raise Transient(TOO_SMALL)
     return expanded
 
 

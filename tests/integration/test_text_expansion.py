@@ -339,13 +339,6 @@ async def test_the_local_model_expands_a_text_and_says_that_it_is_a_demo(
 
 
 @with_local
-async def test_what_the_local_model_shortens_is_no_expansion(local: TextExpansion) -> None:
-    """An answer of the demo model that is shorter than the original is not kept."""
-    with pytest.raises(Transient, match="did not manage"):
-        await local.run(source("A word and another, on and on. " * 400), Listener())
-
-
-@with_local
 async def test_a_text_too_long_for_the_local_model_fails_for_good(local: TextExpansion) -> None:
     """A text over the model's window is refused, not cut."""
     with pytest.raises(Permanent, match="too long"):
