@@ -23,7 +23,7 @@ import schemas as shipped
 from reyna import __version__, content
 from reyna.api import asyncapi, auth, commands, events, health, live, page, problems
 from reyna.api.metrics import Metrics
-from reyna.api.security import Edge
+from reyna.api.security import Edge, stamp
 from reyna.api.views import view_router
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
@@ -149,7 +149,8 @@ def _application(
             *asyncapi.routes(),
             *page.routes(),
         ],
-        middleware=[Edge(tokens.verify, metrics)],
+        middleware=[Edge(tokens.verify)],
+        before_send=[stamp(metrics)],
         dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
         exception_handlers={Exception: problems.answer},
         request_max_body_size=settings.max_blob_bytes + ENVELOPE_BYTES,

@@ -7,12 +7,15 @@ deleted.
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,6 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from reyna.errors import DatabaseUnavailable, SetupError
 
 BUSY_TIMEOUT_MS = 10_000
+# Seconds between two looks at a lock that another holds.
+LOCK_POLL = 0.1
 
 
 def sqlite_url(path: Path) -> str:
@@ -60,6 +65,37 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     except (OperationalError, InterfaceError, ConnectionError) as error:
         raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
+
+
+@asynccontextmanager
+async def alone(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
+    """Be the only one, of all processes, to hold `name` in this database; waits for its turn.
+
+    The hold ends with the process, however that ends.
+    """
+    if engine.dialect.name == "sqlite":
+        async with _file_lock(Path(f"{engine.url.database}.{name}.lock")):
+            yield
+    else:
+        async with reading(engine) as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+            yield
+
+
+@asynccontextmanager
+async def _file_lock(path: Path) -> AsyncIterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_POLL)
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _driver_url(url: str) -> URL:

@@ -11,12 +11,15 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Response
 
 from reyna.api.requests import Req
-from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor
+from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, min_seq
+from reyna.errors import ViewBehind
 from reyna.log import subjects
 from reyna.log.follow import Follower
 from reyna.log.record import Record, decode
 from reyna.log.stream import Log
 from reyna.runtime.frames import EventFrame, frame_of
+
+_Seq = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -42,13 +45,16 @@ def routes(log: Log) -> list[HTTPRouteHandler]:
         cursor: Cursor = None,
     ) -> Response[EventPage]:
         """The caller's own events in order."""
-        position = after if cursor is None else decode_cursor(cursor, tuple[int])[0]
+        position = after if cursor is None else decode_cursor(cursor, tuple[_Seq])[0]
         wanted = _Wanted(
-            bucket_id and subjects.token(bucket_id),
-            blob_id and subjects.token(blob_id),
+            None if bucket_id is None else subjects.token(bucket_id),
+            None if blob_id is None else subjects.token(blob_id),
             frozenset(types.split(",")) if types else None,
         )
+        minimum = min_seq(request.headers)
         head = await log.head()
+        if minimum > head:
+            raise ViewBehind(f"The log has not reached {minimum}: its last event is {head}.")
         found = await _read(log, request.user.user_id, position, head, wanted, limit + 1)
         page = found[:limit]
         more = encode_cursor(page[-1].seq) if len(found) > limit else None

@@ -21,6 +21,7 @@ from litestar.handlers import WebsocketRouteHandler
 
 from reyna.api import live_frames as frames
 from reyna.api.problems import problem_of
+from reyna.api.requests import check_nesting
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Caller
@@ -205,7 +206,10 @@ class Session:
 
     async def _take(self, tasks: asyncio.TaskGroup, text: str) -> None:
         try:
+            check_nesting(text.encode())
             frame = _FRAME.decode(text)
+        except Malformed as error:
+            raise _Close(BAD_FRAME, error.detail) from error
         except msgspec.ValidationError as error:
             try:
                 ref = _REF.decode(text).ref
@@ -213,12 +217,14 @@ class Session:
                 ref = None
             await self._tell_error(Malformed(f"{error}."), ref)
             return
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             raise _Close(BAD_FRAME, "The frame is not JSON.") from error
         try:
             await self._answer(tasks, frame)
         except ReynaError as error:
             await self._tell_error(error, frame.ref)
+            if self._principal is None:
+                raise _Close(NOT_AUTHENTICATED, str(error)) from error
         except (_Close, WebSocketDisconnect, OSError):
             raise
         except Exception as error:

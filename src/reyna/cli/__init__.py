@@ -52,7 +52,7 @@ def cli(verbose: bool) -> None:
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    for chatty in ("httpx", "httpx2", "httpcore", "openai", "aiosqlite", "asyncio"):
+    for chatty in ("uvicorn", "httpx", "httpx2", "httpcore", "openai", "aiosqlite", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -64,11 +64,15 @@ def main() -> None:
         click.echo(f"reyna: {error}", err=True)
         sys.exit(1)
     except ExceptionGroup as group:
-        expected, rest = group.split(ReynaError)
+        expected, rest = group.split((ReynaError, click.ClickException))
         if rest is not None:
             raise rest from None
         assert expected is not None
-        click.echo(f"reyna: {_first(expected)}", err=True)
+        first = _first(expected)
+        if isinstance(first, click.ClickException):
+            first.show()
+            sys.exit(first.exit_code)
+        click.echo(f"reyna: {first}", err=True)
         sys.exit(1)
 
 

@@ -92,15 +92,11 @@ class BucketCommands:
             if if_match is not None:
                 check_match(tree.live(bucket_id).seq, if_match)
             rule(rules)
-            return Decision(rules, tree.seq)
+            return Decision(rules, tree.seq, tree.buckets[bucket_id].seq)
 
         target = Boundary(caller.user_id, "bucket", bucket_id)
         async with self._boundaries.locked(tree_key(caller.user_id)):
-            answer = await self._handler.change(caller, target, attempt)
-        if answer.changed:
-            return answer
-        tree = await self._boundaries.tree(caller.user_id)
-        return msgspec.structs.replace(answer, seq=tree.live(bucket_id).seq)
+            return await self._handler.change(caller, target, attempt)
 
 
 def _patched(bucket: Bucket, asked: UpdateBucket) -> BucketDescription:

@@ -41,10 +41,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Rules that have decided, and the seq of the boundary they looked at."""
+    """Rules that have decided, and the seq of the boundary they looked at.
+
+    `own_seq` is the thing's own, where the boundary is wider: the answer when nothing changes.
+    """
 
     rules: Rules
     seq: int
+    own_seq: int | None = None
 
 
 Attempt = Callable[[str], Awaitable[Decision]]
@@ -117,7 +121,8 @@ class Handler:
                 continue
             time = now()
             if not decided:
-                return Answer(entity_id, decision.seq, time, changed=False)
+                own_seq = decision.seq if decision.own_seq is None else decision.own_seq
+                return Answer(entity_id, own_seq, time)
             drafts = _drafts(caller, decided, event_id, time)
             try:
                 seq = await self._log.append(drafts, Guard(decision.rules.boundary, decision.seq))

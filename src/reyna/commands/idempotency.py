@@ -35,14 +35,11 @@ _answers = Table(
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a command came to: the thing, its last event's seq, and when. `changed`: anything
-    written.
-    """
+    """What a command came to: the thing, its last event's seq, and when."""
 
     entity_id: str
     seq: int
     time: str
-    changed: bool = True
 
 
 class Idempotency:

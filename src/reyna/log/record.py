@@ -77,6 +77,6 @@ def decode(stored: Stored) -> Record:
     event = catalog.decode(subject.type, stored.payload)
     try:
         meta = _META.decode(stored.payload).meta
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         meta = _UNKNOWN
     return Record(stored.seq, subject, event, meta)

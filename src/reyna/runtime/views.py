@@ -106,9 +106,9 @@ class Views:
             await self.reached(projection, minimum)
         async with reading(self.engine) as connection:
             found = await read_checkpoint(connection, projection.name)
-            if not self._serves(projection, found):
+            if found is None or not self.serves(projection, found):
                 raise ViewBehind(f"The view {projection.name} is being rebuilt; try again soon.")
-            yield ReadView(connection, found.position if found else 0)
+            yield ReadView(connection, found.position)
 
     async def reached(self, projection: Projection, minimum: int) -> None:
         """Return when the view has applied the event `minimum`. Raises ViewBehind after the
@@ -119,7 +119,7 @@ class Views:
                 while True:
                     moved = self._moved
                     found = await self.checkpoint(projection.name)
-                    if found and self._serves(projection, found) and found.position >= minimum:
+                    if found and self.serves(projection, found) and found.position >= minimum:
                         return
                     await _wait(moved)
         except TimeoutError as error:
@@ -132,10 +132,9 @@ class Views:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _serves(self, projection: Projection, found: Checkpoint | None) -> bool:
-        return (
-            found is not None and found.version == projection.version and found.epoch == self.epoch
-        )
+    def serves(self, projection: Projection, found: Checkpoint) -> bool:
+        """Whether the tables behind a checkpoint are of this version and this log."""
+        return found.version == projection.version and found.epoch == self.epoch
 
 
 class ReadView(msgspec.Struct, frozen=True):
@@ -145,9 +144,13 @@ class ReadView(msgspec.Struct, frozen=True):
     position: int
 
 
-async def read_checkpoint(connection: AsyncConnection, projection: str) -> Checkpoint | None:
-    """A projection's checkpoint as this transaction sees it."""
+async def read_checkpoint(
+    connection: AsyncConnection, projection: str, *, hold: bool = False
+) -> Checkpoint | None:
+    """A projection's checkpoint as this transaction sees it; with `hold` it stays so to its end."""
     query = select(checkpoints).where(checkpoints.c.projection == projection)
+    if hold:
+        query = query.with_for_update()
     row = (await connection.execute(query)).first()
     if row is None:
         return None

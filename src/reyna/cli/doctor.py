@@ -1,0 +1,122 @@
+"""`reyna doctor`: looks at everything the studio needs, and says what to do about what is wrong.
+
+It changes nothing and appends nothing; a stopped folder's nats-server runs while it is looked at.
+What is looked at, one by one, is `reyna.cli.checks`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from reyna import content
+from reyna import settings as settings_module
+from reyna.app import Place
+from reyna.cli import checks
+from reyna.cli.checks import Finding
+from reyna.cli.folder import data_option, servers
+from reyna.cli.up import run
+from reyna.content import Projection
+from reyna.database import open_engine
+from reyna.errors import ReynaError, SetupError
+from reyna.log.connection import Connection
+from reyna.log.inspection import inspect
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What `--json` prints. `status` is that of the worst finding."""
+
+    status: checks.Status
+    findings: list[Finding]
+
+
+@click.command(name="doctor")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(data: Path | None, as_json: bool) -> None:
+    """Check settings, connections, versions and lag; say what to do."""
+    findings = run(_examine(data, (lambda _: None) if as_json else _tell))
+    status = max((finding.status for finding in findings), key=checks.SEVERITY.index)
+    if as_json:
+        click.echo(msgspec.json.encode(Report(status, findings)))
+    sys.exit(1 if status == "FAIL" else 0)
+
+
+async def _examine(data: Path | None, tell: Callable[[Finding], None]) -> list[Finding]:
+    """Look at everything, as far as one finding does not stand in another's way."""
+    findings: list[Finding] = []
+
+    def say(*found: Finding) -> None:
+        for finding in found:
+            findings.append(finding)
+            tell(finding)
+
+    say(*checks.installation())
+    try:
+        settings = settings_module.load(os.environ)
+        say(*checks.settings_found(settings))
+        projections = content.projections()
+        say(*checks.processors(settings, content.processors()))
+    except SetupError as error:
+        say(Finding("FAIL", str(error)))
+        return findings
+    if data is not None or settings.nats_url is None:
+        folder = data or Path(".reyna")
+        say(await checks.nats_binary(), *checks.folder(folder))
+        if not (folder / "nats").is_dir():
+            return findings
+    try:
+        async with servers(settings, data) as place:
+            await _examine_servers(place, projections, say)
+    except* ReynaError as failed:
+        say(*(Finding("FAIL", str(one)) for one in _leaves(failed)))
+    return findings
+
+
+async def _examine_servers(
+    place: Place, projections: Sequence[Projection], say: Callable[..., None]
+) -> None:
+    accounts = await checks.database(
+        "accounts",
+        place.accounts_url,
+        "starting the studio makes it; if there was one, restore it from a backup first",
+        "restore it from a backup: it cannot be rebuilt",
+    )
+    views = await checks.database(
+        "views",
+        place.views_url,
+        "starting the studio rebuilds it from the log",
+        "see that its server runs; a damaged file may be deleted, and is rebuilt from the log",
+    )
+    say(accounts, views)
+    connection = await Connection.open(place.nats_url, place.nats_token)
+    engine = open_engine(place.views_url)
+    try:
+        found = await inspect(connection)
+        say(*checks.stream(found))
+        if found is not None and found.log is not None:
+            say(*await checks.schemas(found.log))
+            if views.status == "ok":
+                epoch = found.log.epoch
+                say(*await checks.projections(engine, projections, epoch, found.head))
+    finally:
+        await engine.dispose()
+        await connection.close()
+
+
+def _leaves(group: BaseExceptionGroup[ReynaError]) -> Iterator[ReynaError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _tell(finding: Finding) -> None:
+    advice = f"  \N{EM DASH} {finding.advice}" if finding.advice else ""
+    click.echo(f"{finding.status:<4}  {finding.what}{advice}")
