@@ -10,16 +10,20 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
-from openai.types.chat import ChatCompletionMessageParam
 
 from processors import _local_model, _prompts
-from processors._chat import Answer, Chat, Connection, Deadlines, connected
+from processors._wire import Answer, Chat, Connection, Deadlines
 from reyna.content import Derived, ProcessorSpec, Progress, Readiness, Source
 from reyna.errors import Permanent, SetupError, Transient
 from reyna.settings import Settings
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +154,7 @@ class TextExpansion:
             api_key=settings.openai_api_key or "none",
             model=settings.text_model or (OPENAI_MODEL if at_openai else None),
         )
-        async with connected(connection, self._deadlines) as chat:
+        async with await _connected(connection, self._deadlines) as chat:
             self._model = _Model(chat, _prompts.for_hosted, _prompts.VERSION, is_demo=False)
             self._advice = None
             logger.info("texts are expanded by %s", connection.model or connection.base_url)
@@ -180,7 +184,7 @@ class TextExpansion:
                 options=_DEMO_OPTIONS,
                 direct=True,
             )
-            async with connected(connection, self._deadlines) as chat:
+            async with await _connected(connection, self._deadlines) as chat:
                 self._model = _Model(chat, _prompts.for_demo, _prompts.DEMO_VERSION, is_demo=True)
                 self._advise(DEMO)
                 await closing.wait()
@@ -193,6 +197,15 @@ class TextExpansion:
     def _advise(self, advice: str) -> None:
         self._advice = advice
         logger.warning(advice)
+
+
+async def _connected(
+    connection: Connection, deadlines: Deadlines
+) -> AbstractAsyncContextManager[Chat]:
+    """The client, imported off the loop: that takes a second."""
+    chat = await asyncio.to_thread(import_module, "processors._chat")
+    client: AbstractAsyncContextManager[Chat] = chat.connected(connection, deadlines)
+    return client
 
 
 def _read(source: Source) -> TextInput:

@@ -16,7 +16,7 @@ import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
-from processors._chat import Deadlines
+from processors._wire import Deadlines
 from processors.text_expansion import DEMO, STARTING, ExpandedText, TextExpansion
 from reyna.content import Derived, Source
 from reyna.errors import Permanent, Transient

@@ -11,7 +11,7 @@ import pytest
 
 import processors
 from processors import _prompts
-from processors._chat import Answer
+from processors._wire import Answer
 from processors.text_expansion import (
     NO_MODEL,
     NOT_OPEN,
