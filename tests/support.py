@@ -90,13 +90,17 @@ class Live:
         return [frame for frame in self.heard if "seq" in frame and "data" in frame]
 
 
-class Studio(msgspec.Struct, frozen=True):
-    """A studio that listens on `url`."""
+class User(msgspec.Struct, frozen=True):
+    """A registered user."""
+
+    user_id: str
+    token: str
+
+
+class Door(msgspec.Struct, frozen=True):
+    """Where a studio listens, and its clients."""
 
     url: str
-    settings: Settings
-    place: Place
-    nats: embedded.Server
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """An HTTP client, with a token or without."""
@@ -126,6 +130,25 @@ class Studio(msgspec.Struct, frozen=True):
         ) as connection:
             yield Live(connection)
 
+    async def register(self) -> User:
+        """A new user with an account."""
+        async with self.client() as client:
+            answer = await client.post(
+                "/auth/register",
+                json={"email": f"{uuid4().hex}@example.com", "password": "correct horse"},
+            )
+        answer.raise_for_status()
+        body = answer.json()
+        return User(body["user_id"], body["access_token"])
+
+
+class Studio(Door, frozen=True):
+    """A studio in this process."""
+
+    settings: Settings
+    place: Place
+    nats: embedded.Server
+
     @asynccontextmanager
     async def beside(self, processors: Sequence[Processor] = ()) -> AsyncIterator[Studio]:
         """A second studio on the same servers, as another process would be."""
@@ -150,24 +173,6 @@ class Studio(msgspec.Struct, frozen=True):
         user_id = new_id()
         token = Tokens(self.place.secret).issue(user_id, new_id(), ("user",)).token
         return User(user_id, token)
-
-    async def register(self) -> User:
-        """A new user with an account."""
-        async with self.client() as client:
-            answer = await client.post(
-                "/auth/register",
-                json={"email": f"{uuid4().hex}@example.com", "password": "correct horse"},
-            )
-        answer.raise_for_status()
-        body = answer.json()
-        return User(body["user_id"], body["access_token"])
-
-
-class User(msgspec.Struct, frozen=True):
-    """A registered user."""
-
-    user_id: str
-    token: str
 
 
 @asynccontextmanager

@@ -113,7 +113,7 @@ async def test_no_foreign_character_reaches_a_subject(
     mine = (await make_bucket(client))["bucket_id"]
     for wrong in ("a.b", "*", ">", "a b", "a\x00b", "ü", "x" * 65, "", "a\n"):
         for asked, path in (
-            ({**BLOB, "bucket_ids": [wrong]}, "/bucket_ids/..."),
+            ({**BLOB, "bucket_ids": [wrong]}, "/bucket_ids/0"),
             ({**BLOB, "parent_id": wrong}, "/parent_id"),
             ({**BLOB, "processor_id": wrong}, "/processor_id"),
             ({**BLOB, "schema_id": wrong}, "/schema_id"),
@@ -193,14 +193,13 @@ async def test_a_wrong_type_is_named(client: httpx.AsyncClient) -> None:
         ({"data": {"content": "x"}}, ""),
         ({**BLOB, "schema_id": 5}, "/schema_id"),
         ({**BLOB, "tags": "x"}, "/tags"),
-        ({**BLOB, "tags": [5]}, "/tags/..."),
+        ({**BLOB, "tags": [5]}, "/tags/0"),
         ({**BLOB, "metadata": []}, "/metadata"),
         ({**BLOB, "title": ["x"]}, "/title"),
         ({**BLOB, "bucket_ids": {"a": 1}}, "/bucket_ids"),
     ):
         body = problem(await client.post("/blobs", json=asked), 400)
-        found = body["errors"][0]["path"]
-        assert found == path or (path.endswith("...") and found.startswith(path[:-3]))
+        assert [error["path"] for error in body["errors"]] == [path]
 
 
 @pytest.mark.parametrize("depth", [64, 129, 260, 500, 900])

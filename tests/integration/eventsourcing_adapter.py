@@ -81,6 +81,9 @@ class LogThread:
         self._ready = threading.Event()
         self._stop = asyncio.Event()
         self._failed: BaseException | None = None
+        self._calls = 0
+        self._stopped = False
+        self._turn = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log")
 
     def start(self) -> None:
@@ -91,7 +94,10 @@ class LogThread:
             raise self._failed
 
     def stop(self) -> None:
-        """Stop everything; returns when it is gone."""
+        """Stop everything once nobody is waiting for an answer; returns when it is gone."""
+        with self._turn:
+            self._stopped = True
+            self._turn.wait_for(lambda: not self._calls, ANSWER_TIMEOUT)
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
@@ -99,7 +105,17 @@ class LogThread:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work in the log's loop and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_TIMEOUT)
+        with self._turn:
+            if self._stopped:
+                work.close()
+                raise RuntimeError("The log has been stopped.")
+            self._calls += 1
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_TIMEOUT)
+        finally:
+            with self._turn:
+                self._calls -= 1
+                self._turn.notify_all()
 
     def _run(self) -> None:
         try:
@@ -344,9 +360,10 @@ class ViewsTrackingRecorder(TrackingRecorder):
         # As the projector: what is not after the checkpoint is not due.
         if found.position >= to:
             raise IntegrityError(f"{upstream.name} is at {found.position} already.")
-        await self._move_from(found, to)
+        await self.move_from(found, to)
 
-    async def _move_from(self, found: Checkpoint, to: int) -> None:
+    async def move_from(self, found: Checkpoint, to: int) -> None:
+        """Move a position from where it was read."""
         try:
             async with writing(self._thread.views.engine) as connection:
                 await move_checkpoint(connection, found, to)

@@ -19,21 +19,26 @@ from reyna.log.connection import Connection
 from reyna.log.stream import Log
 from tests.events import append_blob
 
+ROOT = Path(__file__).parents[2]
 
-def pid_on(folder: Path) -> int:
-    """The process id of the server that runs on `folder`."""
+
+def address_on(folder: Path) -> embedded.Address:
+    """The address of the server that runs on `folder`."""
     address = embedded.read_address(folder)
     assert address is not None
-    return address.pid
+    return address
 
 
-def alive(pid: int) -> bool:
-    """Whether there is such a process, zombies not counted."""
+async def answers(address: embedded.Address) -> bool:
+    """Whether somebody listens there."""
+    host, _, port = address.url.removeprefix("nats://").partition(":")
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
         return False
-    return state != "Z"
+    writer.close()
+    await writer.wait_closed()
+    return True
 
 
 @asynccontextmanager
@@ -49,11 +54,12 @@ async def connected(server: embedded.Server) -> AsyncIterator[Log]:
 async def test_a_server_lives_as_long_as_the_block(tmp_path: Path) -> None:
     """It answers inside the block, and is gone after it with its address."""
     async with embedded.running(tmp_path / "nats", "interval") as server:
-        address = embedded.read_address(tmp_path / "nats")
-        assert address == embedded.Address(server.url, server.token, pid_on(tmp_path / "nats"))
+        address = address_on(tmp_path / "nats")
+        assert (address.url, address.token) == (server.url, server.token)
+        assert await answers(address)
         async with connected(server) as log:
             await append_blob(log, "u1", "b1")
-    assert not alive(address.pid)
+    assert not await answers(address)
     assert embedded.read_address(tmp_path / "nats") is None
 
 
@@ -68,15 +74,16 @@ async def test_a_killed_server_is_started_again_on_its_port(tmp_path: Path) -> N
     """After kill -9 the connection comes back by itself, to everything that was acknowledged."""
     async with embedded.running(tmp_path, "interval") as server, connected(server) as log:
         await append_blob(log, "u1", "b1")
-        killed = pid_on(tmp_path)
+        killed = address_on(tmp_path)
         generation = log.connection.generation
-        os.kill(killed, signal.SIGKILL)
+        os.kill(killed.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
             while log.connection.generation == generation:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         assert await append_blob(log, "u1", "b2") == 2
-        assert pid_on(tmp_path) != killed
-        assert not alive(killed)
+        started = address_on(tmp_path)
+        assert started.pid != killed.pid
+        assert started.url == killed.url
 
 
 @pytest.mark.parametrize("dies_with_its_parent", [True, False])
@@ -86,19 +93,19 @@ async def test_an_orphan_is_replaced(tmp_path: Path, dies_with_its_parent: bool)
     first = "" if dies_with_its_parent else "embedded._die_with_parent = lambda: None\n"
     program = program_that_stores_one(first)
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(tmp_path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
     assert parent.stdout is not None
     async with asyncio.timeout(30):
         assert await parent.stdout.readline() == b"stored 1\n"
-    orphan = pid_on(tmp_path)
+    orphan = address_on(tmp_path)
     parent.kill()
     await parent.wait()
     if not dies_with_its_parent:
-        assert alive(orphan)
+        assert await answers(orphan)
     async with embedded.running(tmp_path, "interval") as server, connected(server) as log:
-        assert pid_on(tmp_path) != orphan
-        assert not alive(orphan)
+        assert address_on(tmp_path).pid != orphan.pid
+        assert not await answers(orphan)
         assert await append_blob(log, "u1", "b2") == 2
 
 

@@ -10,7 +10,7 @@ from unittest import TestCase
 from uuid import UUID, uuid4
 
 import pytest
-from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.persistence import IntegrityError, StoredEvent, Tracking
 from eventsourcing.tests import application, persistence
 
 from tests.integration import eventsourcing_adapter as adapter
@@ -68,6 +68,17 @@ class TestTrackingRecorder(OnOurLog, persistence.TrackingRecorderTestCase):
 
     def create_recorder(self) -> ViewsTrackingRecorder:
         return ViewsTrackingRecorder(self.thread)
+
+    def test_of_two_moves_from_one_place_one_is_made(self) -> None:
+        """Who read the same position but comes second is refused: the suite does not notice."""
+        recorder = self.create_recorder()
+        recorder.insert_tracking(Tracking("upstream", 10))
+        found = self.thread.call(self.thread.views.checkpoint("upstream"))
+        assert found is not None
+        self.thread.call(recorder.move_from(found, 11))
+        with pytest.raises(IntegrityError):
+            self.thread.call(recorder.move_from(found, 12))
+        assert recorder.max_tracking_id("upstream") == 11
 
 
 class TestExampleApplication(OnOurLog, application.ExampleApplicationTestCase):

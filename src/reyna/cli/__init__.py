@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Coroutine
 from importlib import import_module
-from typing import cast
+from typing import TypeVar, cast
 
 import click
 
 from reyna import __version__
-from reyna.errors import ReynaError
+from reyna.errors import ReynaError, SetupError
 
+T = TypeVar("T")
 _COMMANDS = {
     "up": "Run everything on this machine.",
     "replay": "Rebuild projections from the log.",
@@ -74,6 +76,16 @@ def main() -> None:
             sys.exit(first.exit_code)
         click.echo(f"reyna: {first}", err=True)
         sys.exit(1)
+
+
+def run(main: Coroutine[object, object, T]) -> T:
+    """Run a command's coroutine on uvloop and give what comes of it."""
+    if sys.platform == "win32":
+        raise SetupError("ReYNa Studio runs on Linux and macOS.")
+    import uvloop
+
+    result: T = uvloop.run(main)
+    return result
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

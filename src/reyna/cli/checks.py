@@ -104,7 +104,7 @@ async def nats_binary() -> Finding:
         async with asyncio.timeout(VERSION_TIMEOUT):
             output, _ = await process.communicate()
     except (ReynaError, OSError, TimeoutError) as error:
-        return Finding("FAIL", f"nats-server does not run: {str(error) or 'no answer'}", advice)
+        return Finding("FAIL", f"nats-server does not run: {_line(error)}", advice)
     return _server("nats-server", output.decode(errors="replace"))
 
 
@@ -180,7 +180,9 @@ async def database(name: str, url: str, if_missing: str, if_damaged: str) -> Fin
                 return Finding("warn", f"there is no {name} database {shown} yet", if_missing)
         found = await _tables(engine)
     except (ReynaError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        return Finding("FAIL", f"the {name} database {shown} does not open: {error}", if_damaged)
+        return Finding(
+            "FAIL", f"the {name} database {shown} does not open: {_line(error)}", if_damaged
+        )
     finally:
         await engine.dispose()
     return Finding("ok", f"the {name} database {shown} has {len(found)} tables")
@@ -247,6 +249,10 @@ def _server(name: str, text: str) -> Finding:
 async def _tables(engine: AsyncEngine) -> set[str]:
     async with reading(engine) as connection:
         return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _json(text: bytes | msgspec.Raw) -> object:

@@ -16,11 +16,16 @@ import msgspec
 
 from reyna import content
 from reyna import settings as settings_module
-from reyna.app import Place
-from reyna.cli import checks
+from reyna.cli import checks, run
 from reyna.cli.checks import Finding
-from reyna.cli.folder import data_option, servers
-from reyna.cli.up import run
+from reyna.cli.folder import (
+    DEFAULT,
+    LogServer,
+    accounts_url,
+    data_option,
+    log_server,
+    views_url,
+)
 from reyna.content import Projection
 from reyna.database import open_engine
 from reyna.errors import ReynaError, SetupError
@@ -66,42 +71,48 @@ async def _examine(data: Path | None, tell: Callable[[Finding], None]) -> list[F
         say(Finding("FAIL", str(error)))
         return findings
     if data is not None or settings.nats_url is None:
-        folder = data or Path(".reyna")
+        folder = data or DEFAULT
         say(await checks.nats_binary(), *checks.folder(folder))
         if not (folder / "nats").is_dir():
             return findings
     try:
-        async with servers(settings, data) as place:
-            await _examine_servers(place, projections, say)
+        accounts, views = accounts_url(settings, data), views_url(settings, data)
+        say(await _accounts(accounts), opened := await _views(views))
+        if opened.status != "ok":
+            projections = []
+        async with log_server(settings, data) as server:
+            await _examine_log(server, views, projections, say)
     except* ReynaError as failed:
         say(*(Finding("FAIL", str(one)) for one in _leaves(failed)))
     return findings
 
 
-async def _examine_servers(
-    place: Place, projections: Sequence[Projection], say: Callable[..., None]
+async def _accounts(url: str) -> Finding:
+    if_missing = "starting the studio makes it; if there was one, restore it from a backup first"
+    return await checks.database(
+        "accounts", url, if_missing, "restore it from a backup: it cannot be rebuilt"
+    )
+
+
+async def _views(url: str) -> Finding:
+    if_damaged = "see that its server runs; a damaged file may be deleted, and is rebuilt"
+    return await checks.database(
+        "views", url, "starting the studio rebuilds it from the log", if_damaged
+    )
+
+
+async def _examine_log(
+    server: LogServer, views: str, projections: Sequence[Projection], say: Callable[..., None]
 ) -> None:
-    accounts = await checks.database(
-        "accounts",
-        place.accounts_url,
-        "starting the studio makes it; if there was one, restore it from a backup first",
-        "restore it from a backup: it cannot be rebuilt",
-    )
-    views = await checks.database(
-        "views",
-        place.views_url,
-        "starting the studio rebuilds it from the log",
-        "see that its server runs; a damaged file may be deleted, and is rebuilt from the log",
-    )
-    say(accounts, views)
-    connection = await Connection.open(place.nats_url, place.nats_token)
-    engine = open_engine(place.views_url)
+    """Look at the log, and at how far those projections are that can be looked at."""
+    connection = await Connection.open(server.url, server.token)
+    engine = open_engine(views, rebuildable=True)
     try:
         found = await inspect(connection)
         say(*checks.stream(found))
         if found is not None and found.log is not None:
             say(*await checks.schemas(found.log))
-            if views.status == "ok":
+            if projections:
                 epoch = found.log.epoch
                 say(*await checks.projections(engine, projections, epoch, found.head))
     finally:

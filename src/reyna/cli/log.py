@@ -13,8 +13,8 @@ import click
 import msgspec
 
 from reyna import settings as settings_module
-from reyna.cli.folder import data_option, servers
-from reyna.cli.up import run
+from reyna.cli import run
+from reyna.cli.folder import data_option, log_server
 from reyna.domain import catalog
 from reyna.errors import Malformed
 from reyna.log import subjects
@@ -88,8 +88,8 @@ def _filters(types: Sequence[str], user: str | None) -> list[str]:
 async def _log(
     settings: Settings, data: Path | None, filters: Sequence[str], after: int, *, follow: bool
 ) -> None:
-    async with servers(settings, data) as place:
-        connection = await Connection.open(place.nats_url, place.nats_token)
+    async with log_server(settings, data) as server:
+        connection = await Connection.open(server.url, server.token)
         try:
             log = await Log.open(connection)
             async with aclosing(await _batches(log, filters, after, follow=follow)) as batches:

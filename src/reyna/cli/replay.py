@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from reyna import content
 from reyna import settings as settings_module
-from reyna.cli.folder import data_option, servers
-from reyna.cli.up import run
+from reyna.cli import run
+from reyna.cli.folder import data_option, log_server, views_url
 from reyna.content import Projection
 from reyna.database import open_engine
 from reyna.errors import SetupError
@@ -109,9 +109,10 @@ def _chosen(names: Sequence[str]) -> list[Projection]:
 @asynccontextmanager
 async def _opened(settings: Settings, data: Path | None) -> AsyncIterator[tuple[Log, Views]]:
     """The log and the views' database of a place."""
-    async with servers(settings, data) as place:
-        connection = await Connection.open(place.nats_url, place.nats_token)
-        engine = open_engine(place.views_url)
+    url = views_url(settings, data)
+    async with log_server(settings, data) as server:
+        connection = await Connection.open(server.url, server.token)
+        engine = open_engine(url, rebuildable=True)
         try:
             log = await Log.open(connection)
             yield log, Views(engine, log.epoch)

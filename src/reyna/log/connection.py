@@ -59,11 +59,9 @@ class Connection:
                 await self._connect(url, token)
         except TimeoutError as error:
             await self.close()
-            raise SetupError(
-                f"No NATS server answers at {_public(url)}: {self._trouble}"
-            ) from error
+            raise _refused(url, self._trouble) from error
         except (NatsError, OSError) as error:
-            raise SetupError(f"No NATS server answers at {_public(url)}: {error}") from error
+            raise _refused(url, str(error)) from error
         self._connected.set()
         return self
 
@@ -191,6 +189,13 @@ class Connection:
         for sleeper in self._to_wake:
             sleeper.set()
         logger.info("nats: connected again")
+
+
+def _refused(url: str, reason: str) -> SetupError:
+    return SetupError(
+        f"No NATS server answers at {_public(url)} ({reason}); start it, or mend REYNA_NATS_URL "
+        "and REYNA_NATS_TOKEN."
+    )
 
 
 def _public(url: str) -> str:

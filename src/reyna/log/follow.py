@@ -22,7 +22,7 @@ from nats.js.errors import APIError
 
 from reyna.errors import LogUnavailable
 from reyna.ids import new_id
-from reyna.log.connection import Connection
+from reyna.log.connection import NO_RESPONDERS, Connection
 from reyna.log.record import Stored
 from reyna.log.stream import MAX_MESSAGE, STREAM
 
@@ -116,10 +116,14 @@ class Follower:
         messages: list[Stored] = []
         pending: int | None = None
         while self._arrived:
-            delivered, stored, pending = self._arrived.popleft()
+            delivered, stored, left = self._arrived[0]
             if delivered != self._delivered + 1:
+                if messages:
+                    # Hand out what came before the gap; the next call finds it again.
+                    break
                 raise _Lost("a message was missed")
-            self._delivered = delivered
+            self._arrived.popleft()
+            self._delivered, pending = delivered, left
             # `last_per_subject` begins anew with a new consumer; what is known of it is left out.
             if stored.seq > self.position:
                 self.position = stored.seq
@@ -190,8 +194,8 @@ class Follower:
             # A request has ended, by age or bytes, or because its consumer is no more.
             self._requested -= int(headers.get("Nats-Pending-Messages", PULL))
             description = headers.get("Description", "")
-            if "Consumer" in description or "Leadership" in description:
-                self._gone = description
+            if status == NO_RESPONDERS or "Consumer" in description or "Leadership" in description:
+                self._gone = description or "its consumer has expired"
         self._wake.set()
 
     def _take_in(self, message: Msg) -> None:

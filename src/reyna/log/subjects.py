@@ -16,7 +16,8 @@ from reyna.errors import Malformed
 
 PREFIX = "reyna"
 ALL = f"{PREFIX}.>"
-REPUBLISH_FROM = f"{PREFIX}.*.*.*.>"
+# What the stream takes: nothing that cannot be taken apart again.
+STORED = f"{PREFIX}.*.*.*.>"
 REPUBLISH_TO = "{{wildcard(2)}}.>"
 
 # `$` alone also matches before a newline at the end, and JSON Schema knows no `\Z`.

@@ -15,11 +15,10 @@ from datetime import datetime
 import msgspec
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import Table, delete, inspect, select, text, update
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reyna.content import Projection, Tables, Tx
-from reyna.database import alone, reading, writing
+from reyna.database import alone, is_outage, reading, writing
 from reyna.errors import ReynaError
 from reyna.ids import new_id, rfc3339
 from reyna.log import subjects
@@ -178,10 +177,10 @@ class _Build:
         await connection.exec_driver_sql("SAVEPOINT attempt")
         try:
             await self.projection.apply(Tx(connection, self.tables), records)
-        except (OperationalError, InterfaceError):
-            # A database that fails is no fault of the record's.
-            raise
-        except Exception as error:  # noqa: BLE001 - a view may fail in any way; it is set aside
+        except Exception as error:
+            if is_outage(error):
+                # A database that fails is no fault of the record's.
+                raise
             await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT attempt")
             if len(records) == 1:
                 logger.error("%s cannot apply %d: %s", self.projection.name, records[0].seq, error)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from reyna.content import Projection
 from reyna.database import reading, writing
-from reyna.errors import ReynaError, ViewBehind
+from reyna.errors import DatabaseUnavailable, ReynaError, SetupError, ViewBehind
 from reyna.ids import now
 
 POLL = 0.05
@@ -65,12 +65,23 @@ class Views:
         self.epoch = epoch
         self.wait_timeout = wait_timeout
         self._moved = asyncio.Event()
+        self._looking: dict[str, asyncio.Task[Checkpoint | None]] = {}
 
     async def prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         """Make what is missing. Answers the projections whose tables must be rebuilt.
 
-        That is the case when their version has changed, or the log they were folded from.
+        That is the case when their version has changed, or the log they were folded from. Raises
+        SetupError when the database cannot be used.
         """
+        try:
+            return await self._prepare(projections)
+        except DatabaseUnavailable as error:
+            raise SetupError(
+                f"The views cannot be opened. {error.detail}. Views are rebuilt from the log: a "
+                "damaged file of theirs may be deleted."
+            ) from error
+
+    async def _prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         outdated: list[Projection] = []
         async with writing(self.engine) as connection:
             await connection.run_sync(metadata.create_all)
@@ -118,7 +129,7 @@ class Views:
             async with asyncio.timeout(self.wait_timeout):
                 while True:
                     moved = self._moved
-                    found = await self.checkpoint(projection.name)
+                    found = await self._look(projection.name)
                     if found and self.serves(projection, found) and found.position >= minimum:
                         return
                     await _wait(moved)
@@ -126,6 +137,15 @@ class Views:
             raise ViewBehind(
                 f"The view {projection.name} has not reached {minimum} yet; try again."
             ) from error
+
+    async def _look(self, projection: str) -> Checkpoint | None:
+        """The checkpoint, read once for all who wait for it at the same time."""
+        looking = self._looking.get(projection)
+        if looking is None:
+            looking = asyncio.create_task(self.checkpoint(projection), name="look at a view")
+            self._looking[projection] = looking
+            looking.add_done_callback(lambda _: self._looking.pop(projection, None))
+        return await asyncio.shield(looking)
 
     def moved(self) -> None:
         """Wake those who wait for a position."""
