@@ -199,7 +199,7 @@ async def test_bad_frames_close_4400(studio: Studio, user: User) -> None:
         "{",
         "ping",
         '{"action": NaN}',
-        "[" * 100_000,
+        '{"action":"ping","ref":' + "[" * 100_000,
     ]
     for frame in bad:
         async with studio.live(user.token) as live:
@@ -227,9 +227,6 @@ async def test_frames_that_mean_nothing_are_errors(studio: Studio, user: User) -
             answer = await live.hear()
             assert (answer["type"], answer["ref"]) == ("error", 1)
             assert answer["problem"]["status"] in {400, 404}
-        for text in ("[]", "5", "null", '"x"'):
-            await live.connection.send(text)
-            assert (await live.hear())["type"] == "error"
         assert await live.ask("ping") == {"type": "pong", "ref": live.heard[-1]["ref"]}
 
 
@@ -379,16 +376,23 @@ async def test_one_bucket_or_its_subtree(
         assert [event["seq"] for event in below.events] == expected_below
 
 
-async def test_a_bucket_can_be_heard_as_soon_as_it_is_there(
-    studio: Studio, user: User, client: httpx.AsyncClient
-) -> None:
+async def test_a_bucket_can_be_heard_as_soon_as_it_is_there(studio: Studio, user: User) -> None:
     """Whoever has made a bucket can subscribe to it at once, and hears what is dropped into it."""
-    async with studio.live(user.token) as live:
-        for number in range(20):
-            bucket = (await make_bucket(client, str(number)))["bucket_id"]
-            await live.subscribe([bucket], subtree=True)
-            made = await make_blob(client, bucket_ids=[bucket])
-            await live.until("blob.created", seq=made["seq"])
+
+    async def make_and_listen(name: str) -> None:
+        async with studio.live(user.token) as live:
+            for number in range(15):
+                made = await live.ask("create_bucket", name=f"{name} {number}", type="folder")
+                bucket = made["bucket_id"]
+                await live.subscribe([bucket], subtree=True)
+                blob = {"schema_id": "text-input-v1", "data": {"content": name}}
+                dropped = await live.ask("create_blob", bucket_ids=[bucket], **blob)
+                if dropped["seq"] not in [event["seq"] for event in live.events]:
+                    await live.until("blob.created", seq=dropped["seq"])
+
+    async with asyncio.TaskGroup() as tasks:
+        for name in "abcdefgh":
+            tasks.create_task(make_and_listen(name))
 
 
 async def test_unsubscribing(studio: Studio, user: User, client: httpx.AsyncClient) -> None:
