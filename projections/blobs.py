@@ -14,6 +14,7 @@ from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Index,
@@ -70,9 +71,9 @@ blobs = Table(
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("provenance", Text),
-    Column("source_seq", Integer),
-    Column("data_seq", Integer, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("source_seq", BigInteger),
+    Column("data_seq", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),

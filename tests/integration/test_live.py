@@ -199,7 +199,8 @@ async def test_bad_frames_close_4400(studio: Studio, user: User) -> None:
         "{",
         "ping",
         '{"action": NaN}',
-        '{"action":"ping","ref":' + "[" * 100_000,
+        '{"ref": 1, "action": 5, "more": [',
+        '{"action": "ping", "more": ' + "[" * 100_000,
     ]
     for frame in bad:
         async with studio.live(user.token) as live:

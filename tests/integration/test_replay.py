@@ -114,13 +114,14 @@ class Gate:
         self._open.set()
 
 
-class BadStatement(Words):
-    """A view whose rebuild fails in the database, whatever the record."""
+class FillsTheDisk(Words):
+    """A view for whose rebuild there is no room, whatever the record."""
 
     async def apply(self, tx: Tx, records: Sequence[Record]) -> None:
-        """Ask for a table that is not there."""
+        """Write more than the database may hold."""
         if tx[words].name != words.name:
-            await tx.execute(text("SELECT * FROM nowhere"))
+            await tx.connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            await tx.upsert(words, [{"blob_id": "large", "seq": 0, "text": "x" * 100_000}])
         await super().apply(tx, records)
 
 
@@ -399,10 +400,10 @@ async def test_what_cannot_be_applied_is_set_aside(
 
 async def test_a_failing_database_is_not_blamed_on_the_records(log: Log, views: Views) -> None:
     """A rebuild that the database fails ends with that, and the live view stands as it was."""
-    part = BadStatement()
+    part = FillsTheDisk()
     await append_blob(log, OWNER, "b1", "kept")
     await up_to_date(log, views, [part])
-    with pytest.raises(DatabaseUnavailable, match="nowhere"):
+    with pytest.raises(DatabaseUnavailable, match="full"):
         await Replay(log, views).rebuild([part], None, quiet)
     assert await rows(views, part) == (1, ["kept"])
 

@@ -503,7 +503,8 @@ async def test_a_loop_of_processors_ends(tmp_path: Path) -> None:
 
         await eventually(ended)
         assert len(writer.calls) == attempt.MAX_HOPS
-        page = await read(client, "/processors/writer/runs", status="failed")
+        seq = (await events_of(client))[-1]["seq"]
+        page = await read(client, "/processors/writer/runs", seq, status="failed")
         assert "loop" in page["items"][0]["error"]
 
 

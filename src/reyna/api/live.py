@@ -212,11 +212,7 @@ class Session:
         try:
             frame = _FRAME.decode(text)
         except msgspec.ValidationError as error:
-            try:
-                ref = _REF.decode(text).ref
-            except msgspec.ValidationError:
-                ref = None
-            await self._tell_error(Malformed(f"{error}."), ref)
+            await self._tell_error(Malformed(f"{error}."), _ref_in(text))
             return
         except (msgspec.DecodeError, RecursionError) as error:
             raise _Close(BAD_FRAME, "The frame is not JSON.") from error
@@ -320,6 +316,16 @@ class Session:
             self._listener.outbox.put(text)
         else:
             await self._send_now(text)
+
+
+def _ref_in(text: str) -> frames.Ref:
+    """The ref of a frame that makes no sense otherwise; _Close for what is no JSON further on."""
+    try:
+        return _REF.decode(text).ref
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _Close(BAD_FRAME, "The frame is not JSON.") from error
 
 
 def _selection(buckets: frames.Buckets) -> frozenset[str] | None:

@@ -211,6 +211,9 @@ class Hub:
         """
         if buckets is not None:
             tree = await self._tree(listener.owner)
+            if not buckets <= tree.buckets.keys():
+                # The hub may not have come to a bucket that has just been made.
+                tree = await self._boundaries.tree(listener.owner, fresh=True)
             for bucket_id in buckets:
                 if bucket_id not in tree.buckets:
                     raise NotFound(f"There is no bucket {bucket_id}.")

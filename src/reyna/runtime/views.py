@@ -11,7 +11,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from reyna.content import Projection
@@ -28,14 +39,13 @@ checkpoints = Table(
     Column("projection", String(64), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("epoch", String(64), nullable=False),
-    Column("position", Integer, nullable=False),
-    Column("rebuilding", String(32)),
+    Column("position", BigInteger, nullable=False),
 )
 aside = Table(
     "set_aside",
     metadata,
     Column("projection", String(64), primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
     Column("subject", Text, nullable=False),
     Column("error", Text, nullable=False),
     Column("at", String(32), nullable=False),
