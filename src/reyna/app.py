@@ -21,7 +21,17 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 import schemas as shipped
 from reyna import __version__, content
-from reyna.api import asyncapi, auth, commands, events, health, live, page, problems
+from reyna.api import (
+    asyncapi,
+    auth,
+    commands,
+    events,
+    health,
+    live,
+    openapi,
+    page,
+    problems,
+)
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge, stamp
 from reyna.api.views import view_router
@@ -145,7 +155,7 @@ def _application(
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],
     )
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             api,
             *health.routes(looked_at, metrics, hub),
@@ -178,6 +188,8 @@ def _application(
         logging_config=None,
         debug=False,
     )
+    openapi.complete(app.openapi_schema)
+    return app
 
 
 @asynccontextmanager

@@ -188,3 +188,26 @@ async def test_openapi_documents_every_route(studio: Studio) -> None:
         if method in {"post", "patch"} and not path.endswith("/restore"):
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
             assert schema.get("properties") or schema.get("$ref"), path
+
+
+async def test_the_document_says_what_all_routes_share(studio: Studio) -> None:
+    """Every route of the API documents its problems, its token and its conditional headers."""
+    async with studio.client() as client:
+        document = (await client.get(f"{studio.url}/openapi/openapi.json")).json()
+    problem_ref = {"$ref": "#/components/schemas/Problem"}
+    for path, methods in document["paths"].items():
+        if not path.startswith("/api/"):
+            continue
+        for method, operation in methods.items():
+            told = operation["responses"]["400"]["content"]
+            assert told == {"application/problem+json": {"schema": problem_ref}}, (path, method)
+            assert operation["security"] == (
+                [] if path.startswith("/api/v1/auth/") else [{"bearer": []}]
+            )
+    post = document["paths"]["/api/v1/blobs"]["post"]
+    assert "Idempotency-Key" in [parameter["name"] for parameter in post["parameters"]]
+    assert set(document["components"]["schemas"]["Problem"]["required"]) == {
+        "status",
+        "title",
+        "detail",
+    }

@@ -17,6 +17,9 @@ import msgspec
 
 from reyna.errors import SetupError
 from reyna.log import embedded
+from reyna.log.connection import Connection
+from reyna.log.inspection import inspect
+from reyna.log.stream import Log
 from reyna.settings import MIN_SECRET, Settings
 
 P = ParamSpec("P")
@@ -133,6 +136,20 @@ async def log_server(settings: Settings, data: Path | None) -> AsyncIterator[Log
     with folder.locked():
         async with embedded.running(folder.nats, settings.sync) as server:
             yield LogServer(server.url, server.token)
+
+
+@asynccontextmanager
+async def existing_log(settings: Settings, data: Path | None) -> AsyncIterator[Log]:
+    """The log a command works on; SetupError if there is none, for it is not made here."""
+    async with log_server(settings, data) as server:
+        connection = await Connection.open(server.url, server.token)
+        try:
+            found = await inspect(connection)
+            if found is None or found.log is None:
+                raise SetupError("There is no log on this NATS server; start the studio first.")
+            yield found.log
+        finally:
+            await connection.close()
 
 
 def accounts_url(settings: Settings, data: Path | None) -> str:

@@ -14,11 +14,10 @@ import msgspec
 
 from reyna import settings as settings_module
 from reyna.cli import run
-from reyna.cli.folder import data_option, log_server
+from reyna.cli.folder import data_option, existing_log
 from reyna.domain import catalog
 from reyna.errors import Malformed
 from reyna.log import subjects
-from reyna.log.connection import Connection
 from reyna.log.follow import Batch, Follower, read
 from reyna.log.record import Stored, decode
 from reyna.log.stream import Log
@@ -88,17 +87,14 @@ def _filters(types: Sequence[str], user: str | None) -> list[str]:
 async def _log(
     settings: Settings, data: Path | None, filters: Sequence[str], after: int, *, follow: bool
 ) -> None:
-    async with log_server(settings, data) as server:
-        connection = await Connection.open(server.url, server.token)
-        try:
-            log = await Log.open(connection)
-            async with aclosing(await _batches(log, filters, after, follow=follow)) as batches:
-                async for batch in batches:
-                    # In a thread: who reads the pipe may take its time.
-                    if not await asyncio.to_thread(_write, batch.messages):
-                        return
-        finally:
-            await connection.close()
+    async with (
+        existing_log(settings, data) as log,
+        aclosing(await _batches(log, filters, after, follow=follow)) as batches,
+    ):
+        async for batch in batches:
+            # In a thread: who reads the pipe may take its time.
+            if not await asyncio.to_thread(_write, batch.messages):
+                return
 
 
 async def _batches(

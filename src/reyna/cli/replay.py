@@ -19,11 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from reyna import content
 from reyna import settings as settings_module
 from reyna.cli import run
-from reyna.cli.folder import data_option, log_server, views_url
+from reyna.cli.folder import data_option, existing_log, views_url
 from reyna.content import Projection
 from reyna.database import open_engine
 from reyna.errors import SetupError
-from reyna.log.connection import Connection
 from reyna.log.stream import Log
 from reyna.runtime.replay import Rebuilt, Replay, Report, TableProof
 from reyna.runtime.views import Views
@@ -110,15 +109,12 @@ def _chosen(names: Sequence[str]) -> list[Projection]:
 async def _opened(settings: Settings, data: Path | None) -> AsyncIterator[tuple[Log, Views]]:
     """The log and the views' database of a place."""
     url = views_url(settings, data)
-    async with log_server(settings, data) as server:
-        connection = await Connection.open(server.url, server.token)
+    async with existing_log(settings, data) as log:
         engine = open_engine(url, rebuildable=True)
         try:
-            log = await Log.open(connection)
             yield log, Views(engine, log.epoch)
         finally:
             await engine.dispose()
-            await connection.close()
 
 
 async def _rebuild(

@@ -75,6 +75,7 @@ class Views:
         self.epoch = epoch
         self.wait_timeout = wait_timeout
         self._moved = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._looking: dict[str, asyncio.Task[Checkpoint | None]] = {}
 
     async def prepare(self, projections: Sequence[Projection]) -> list[Projection]:
@@ -142,6 +143,7 @@ class Views:
                     found = await self._look(projection.name)
                     if found and self.serves(projection, found) and found.position >= minimum:
                         return
+                    self._wanted.set()
                     await _wait(moved)
         except TimeoutError as error:
             raise ViewBehind(
@@ -159,8 +161,17 @@ class Views:
 
     def moved(self) -> None:
         """Wake those who wait for a position."""
+        self._wanted.clear()
         self._moved.set()
         self._moved = asyncio.Event()
+
+    async def wanted(self, patience: float) -> None:
+        """Return when somebody here waits for a position, or else after `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     def serves(self, projection: Projection, found: Checkpoint) -> bool:
         """Whether the tables behind a checkpoint are of this version and this log."""
