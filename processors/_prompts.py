@@ -6,7 +6,10 @@ model does not follow instructions well: it gets two examples and the plainest r
 
 from __future__ import annotations
 
-from openai.types.chat import ChatCompletionMessageParam
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 VERSION = "expand-2026-11"
 DEMO_VERSION = "expand-2026-11-demo"

@@ -10,16 +10,20 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
-from openai.types.chat import ChatCompletionMessageParam
 
 from processors import _local_model, _prompts
-from processors._chat import Answer, Chat, Connection, Deadlines, connected
+from processors._wire import Answer, Chat, Connection, Deadlines
 from reyna.content import Derived, ProcessorSpec, Progress, Readiness, Source
 from reyna.errors import Permanent, SetupError, Transient
 from reyna.settings import Settings
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 logger = logging.getLogger(__name__)
 
@@ -122,17 +126,14 @@ class TextExpansion:
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Expand the text of `source`.
 
-        An answer that ran out of room is kept up to its last whole sentence, if that is still
-        longer than the original. Raises Transient and Permanent as `reyna.content.Processor` says.
+        Raises Transient and Permanent as `reyna.content.Processor` says.
         """
         model = self._model
         if model is None:
             raise Transient(self._advice or NOT_OPEN)
         text = _read(source)
         answer = await model.chat.ask(model.prompt(text.content, text.style), progress)
-        expanded = _expansion(answer, text.content)
-        if model.is_demo and len(expanded) < len(text.content):
-            raise Transient(TOO_SMALL)
+        expanded = expansion_in(answer, text.content, is_demo=model.is_demo)
         ratio = round(len(expanded) / len(text.content), 3)
         return Derived(
             data=msgspec.Raw(msgspec.json.encode(ExpandedText(text.content, expanded, ratio))),
@@ -153,7 +154,7 @@ class TextExpansion:
             api_key=settings.openai_api_key or "none",
             model=settings.text_model or (OPENAI_MODEL if at_openai else None),
         )
-        async with connected(connection, self._deadlines) as chat:
+        async with await _connected(connection, self._deadlines) as chat:
             self._model = _Model(chat, _prompts.for_hosted, _prompts.VERSION, is_demo=False)
             self._advice = None
             logger.info("texts are expanded by %s", connection.model or connection.base_url)
@@ -183,7 +184,7 @@ class TextExpansion:
                 options=_DEMO_OPTIONS,
                 direct=True,
             )
-            async with connected(connection, self._deadlines) as chat:
+            async with await _connected(connection, self._deadlines) as chat:
                 self._model = _Model(chat, _prompts.for_demo, _prompts.DEMO_VERSION, is_demo=True)
                 self._advise(DEMO)
                 await closing.wait()
@@ -198,6 +199,15 @@ class TextExpansion:
         logger.warning(advice)
 
 
+async def _connected(
+    connection: Connection, deadlines: Deadlines
+) -> AbstractAsyncContextManager[Chat]:
+    """The client, imported off the loop: that takes a second."""
+    chat = await asyncio.to_thread(import_module, "processors._chat")
+    client: AbstractAsyncContextManager[Chat] = chat.connected(connection, deadlines)
+    return client
+
+
 def _read(source: Source) -> TextInput:
     try:
         text = msgspec.json.decode(source.data, type=TextInput)
@@ -208,7 +218,13 @@ def _read(source: Source) -> TextInput:
     return text
 
 
-def _expansion(answer: Answer, original: str) -> str:
+def expansion_in(answer: Answer, original: str, *, is_demo: bool) -> str:
+    """The expansion of `original` that a model's answer holds.
+
+    An answer that ran out of room is kept up to its last whole sentence, if that is still longer
+    than the original: else Permanent. An empty answer, or a demo model's that is shorter than the
+    original, is none: Transient, for the next one may be better.
+    """
     expanded = _LABEL.sub("", answer.text.strip()).strip()
     if not expanded:
         raise Transient("The model's answer was empty.")
@@ -217,9 +233,11 @@ def _expansion(answer: Answer, original: str) -> str:
         expanded = whole.group() if whole else ""
         if len(expanded) <= len(original):
             raise Permanent(
-                "The model ran out of room before it had expanded the text: split the text, or"
-                " choose a model with a longer answer in REYNA_TEXT_MODEL."
+                "The model ran out of room before it had expanded the text: split the text, or set"
+                " a model with room for a longer answer."
             )
+    if is_demo and len(expanded) < len(original):
+        raise Transient(TOO_SMALL)
     return expanded
 
 

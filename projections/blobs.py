@@ -14,6 +14,7 @@ from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Index,
@@ -26,13 +27,21 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     or_,
     select,
     update,
 )
 
-from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, View, decode_cursor, encode_cursor
+from reyna.api.views import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    View,
+    decode_cursor,
+    encode_cursor,
+    tag_lines,
+    tagged,
+)
 from reyna.content import Projection, Tx
 from reyna.domain.blob import (
     BlobContent,
@@ -62,9 +71,9 @@ blobs = Table(
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("provenance", Text),
-    Column("source_seq", Integer),
-    Column("data_seq", Integer, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("source_seq", BigInteger),
+    Column("data_seq", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),
@@ -173,7 +182,7 @@ def _content(event: BlobContent) -> dict[str, object]:
     return {
         "data": bytes(event.data).decode(),
         "title": event.title,
-        "tags": _text(event.tags),
+        "tags": tag_lines(event.tags),
         "metadata": bytes(event.metadata).decode(),
     }
 
@@ -258,8 +267,7 @@ async def list_blobs(
     if parent_id is not None:
         query = query.where(blobs.c.parent_id == token(parent_id))
     if tag is not None:
-        # Unlike LIKE, this minds the case on every database.
-        query = query.where(func.replace(blobs.c.tags, _text(tag), "") != blobs.c.tags)
+        query = query.where(tagged(blobs.c.tags, tag))
     descending = sort.startswith("-")
     if cursor is not None:
         value, last = decode_cursor(cursor, tuple[str, str])

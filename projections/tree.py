@@ -8,7 +8,7 @@ belongs to `projections.blobs`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import dropwhile, takewhile
 from typing import Annotated
 
@@ -30,13 +30,21 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
-    func,
     select,
     tuple_,
     update,
 )
 
-from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, View, decode_cursor, encode_cursor
+from reyna.api.views import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    View,
+    decode_cursor,
+    encode_cursor,
+    tag_lines,
+    tagged,
+)
 from reyna.commands.requests import MAX_TAG, TYPE_PATTERN
 from reyna.content import Projection, Tx
 from reyna.domain.blob import BlobCreated, BlobDeleted, BlobDerived, BlobRestored
@@ -70,9 +78,12 @@ buckets = Table(
     Column("updated_at", String(32), nullable=False),
     Column("hidden", Boolean, nullable=False),
     Column("blob_count", Integer, nullable=False),
-    Index("buckets_by_parent", "user_id", "parent_bucket_id", "rank"),
+    # Covers what `_places` reads, in its order.
+    Index("buckets_in_order", "user_id", "hidden", "parent_bucket_id", "rank", "bucket_id"),
     Index("buckets_by_user", "user_id", "created_at", "bucket_id"),
 )
+_IN_ORDER = (buckets.c.parent_bucket_id, buckets.c.rank, buckets.c.bucket_id)
+
 IDS = 1000
 """Ids in one query: databases take no more than some 32,000 parameters."""
 
@@ -82,7 +93,7 @@ _Ascii = Annotated[str, msgspec.Meta(pattern="^[ -~]*$")]
 Row = dict[str, object]
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True):
+class Bucket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A bucket as it is now.
 
     `child_bucket_ids` are in order; `position` counts from 0 among brothers and sisters, `depth` is
@@ -105,7 +116,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a bucket stands in its tree, and the ids of its children in order."""
 
     children: tuple[str, ...]
@@ -120,7 +131,7 @@ class BucketPage(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-class BucketNode(Bucket, frozen=True, kw_only=True):
+class BucketNode(Bucket, frozen=True, kw_only=True, gc=False):
     """A bucket with all below it, in order."""
 
     children: list[BucketNode]
@@ -217,13 +228,11 @@ def _row(record: Record, event: BucketCreated) -> Row:
 
 
 def _description(event: BucketDescription) -> Row:
-    # One tag a line: a line break can stand in no JSON string, so that a tag is found whole.
-    tags = msgspec.json.format(_ENCODE(event.tags), indent=1)
     return {
         "name": event.name,
         "type": event.type,
         "metadata": bytes(event.metadata).decode(),
-        "tags": tags.decode(),
+        "tags": tag_lines(event.tags),
     }
 
 
@@ -269,9 +278,7 @@ async def list_buckets(
         query = query.where(buckets.c.parent_bucket_id == token(parent_bucket_id))
         place = buckets.c.rank
     if tag is not None:
-        # Unlike LIKE, this minds the case on every database.
-        line = f"\n {_ENCODE(tag).decode()}"
-        query = query.where(func.replace(buckets.c.tags, line, "") != buckets.c.tags)
+        query = query.where(tagged(buckets.c.tags, tag))
     if cursor is not None:
         after = decode_cursor(cursor, tuple[_Ascii, _Ascii])
         query = query.where(tuple_(place, buckets.c.bucket_id) > tuple_(*after))
@@ -311,13 +318,25 @@ def _living(view: View) -> Select[tuple[object, ...]]:
 
 
 async def _places(view: View) -> dict[str, Place]:
-    """Where the caller's buckets stand, each right before its children.
+    """Where each of the caller's buckets stands."""
+    query = _living(view).with_only_columns(buckets.c.bucket_id, buckets.c.parent_bucket_id)
+    return _arrange(await view.rows(query.order_by(*_IN_ORDER)))
+
+
+async def _forest(view: View) -> list[Bucket]:
+    """All of the caller's buckets, each right before its children."""
+    rows = {row["bucket_id"]: row for row in await view.rows(_living(view).order_by(*_IN_ORDER))}
+    places = _arrange(rows.values())
+    return [_bucket(rows[bucket_id], place) for bucket_id, place in places.items()]
+
+
+def _arrange(rows: Iterable[RowMapping]) -> dict[str, Place]:
+    """The places of buckets that come in order, each right before its children.
 
     Trees may be deep: this does not recurse.
     """
-    query = _living(view).with_only_columns(buckets.c.bucket_id, buckets.c.parent_bucket_id)
     children: dict[str | None, list[str]] = {}
-    for row in await view.rows(query.order_by(buckets.c.rank, buckets.c.bucket_id)):
+    for row in rows:
         children.setdefault(row["parent_bucket_id"], []).append(row["bucket_id"])
     places: dict[str, Place] = {}
     pending: list[tuple[str | None, int, int]] = [(None, 0, -1)]
@@ -326,14 +345,9 @@ async def _places(view: View) -> dict[str, Place]:
         below = children.get(bucket_id, [])
         if bucket_id is not None:
             places[bucket_id] = Place(tuple(below), position, depth)
-        pending += reversed([(child, at, depth + 1) for at, child in enumerate(below)])
+        if below:
+            pending += reversed([(child, at, depth + 1) for at, child in enumerate(below)])
     return places
-
-
-async def _forest(view: View) -> list[Bucket]:
-    """All of the caller's buckets, each right before its children."""
-    rows = {row["bucket_id"]: row for row in await view.rows(_living(view))}
-    return [_bucket(rows[bucket_id], place) for bucket_id, place in (await _places(view)).items()]
 
 
 def _bucket(row: RowMapping, place: Place) -> Bucket:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+from hypothesis import strategies as st
 
 from reyna.domain import blob, bucket
-from reyna.domain.blob import BlobCreated, BlobUpdated
+from reyna.domain.blob import BlobCreated, BlobUpdated, Provenance
 from reyna.domain.bucket import BucketCreated
 from reyna.domain.event import Boundary, Event, Meta, type_of
 from reyna.ids import new_id, now
@@ -14,6 +15,40 @@ from reyna.log.stream import Draft, Guard, Log
 from reyna.log.subjects import subject_of
 
 SCHEMA = "text-input-v1"
+
+tokens = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+schema_ids = st.from_regex(r"[a-z][a-z0-9-]{0,63}-v[1-9][0-9]{0,5}", fullmatch=True) | st.builds(
+    lambda letter, version: f"{letter * 64}-v{version}",
+    st.sampled_from("az"),
+    st.integers(1, 999_999),
+)
+_whole = st.integers(0, 2**53)
+_json = st.dictionaries(st.text(), st.text() | _whole | st.none(), max_size=3)
+_BY_TYPE: dict[object, st.SearchStrategy[object]] = {
+    int: _whole,
+    int | None: st.none() | _whole,
+    float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    msgspec.Raw: st.builds(lambda value: msgspec.Raw(msgspec.json.encode(value)), _json),
+}
+
+
+def events(event: type[Event]) -> st.SearchStrategy[Event]:
+    """Events of a type with any field values; what stands in the subject is well-formed."""
+    fields = _fields(event)
+    if event.QUALIFIER is not None:
+        fields[event.QUALIFIER] = schema_ids if event.QUALIFIER == "schema_id" else tokens
+    if "provenance" in event.__struct_fields__:
+        fields["provenance"] = st.builds(Provenance, **_fields(Provenance))
+    return st.builds(event, **fields)
+
+
+def _fields(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[object]]:
+    """Strategies for those fields whose type alone allows more than JSON does."""
+    return {
+        field.name: _BY_TYPE[field.type]
+        for field in msgspec.structs.fields(struct)
+        if field.type in _BY_TYPE
+    }
 
 
 def meta_of(event: Event, event_id: str | None = None) -> Meta:

@@ -1,4 +1,4 @@
-"""What tests of a view share: histories made by hand, a database of its own, and a caller's eyes."""
+"""What tests of a view share: histories made by hand, a database of its own, a caller of it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -88,13 +90,17 @@ class Live:
         return [frame for frame in self.heard if "seq" in frame and "data" in frame]
 
 
-class Studio(msgspec.Struct, frozen=True):
-    """A studio that listens on `url`."""
+class User(msgspec.Struct, frozen=True):
+    """A registered user."""
+
+    user_id: str
+    token: str
+
+
+class Door(msgspec.Struct, frozen=True):
+    """Where a studio listens, and its clients."""
 
     url: str
-    settings: Settings
-    place: Place
-    nats: embedded.Server
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """An HTTP client, with a token or without."""
@@ -124,12 +130,6 @@ class Studio(msgspec.Struct, frozen=True):
         ) as connection:
             yield Live(connection)
 
-    def user(self) -> User:
-        """A new user with a token but no account: hashing passwords takes its time."""
-        user_id = new_id()
-        token = Tokens(self.place.secret).issue(user_id, new_id(), ("user",)).token
-        return User(user_id, token)
-
     async def register(self) -> User:
         """A new user with an account."""
         async with self.client() as client:
@@ -142,11 +142,37 @@ class Studio(msgspec.Struct, frozen=True):
         return User(body["user_id"], body["access_token"])
 
 
-class User(msgspec.Struct, frozen=True):
-    """A registered user."""
+class Studio(Door, frozen=True):
+    """A studio in this process."""
 
-    user_id: str
-    token: str
+    settings: Settings
+    place: Place
+    nats: embedded.Server
+
+    @asynccontextmanager
+    async def beside(self, processors: Sequence[Processor] = ()) -> AsyncIterator[Studio]:
+        """A second studio on the same servers, as another process would be."""
+        async with (
+            studio(self.settings, self.place, processors=processors) as app,
+            serving(app, self.settings) as url,
+        ):
+            yield Studio(url, self.settings, self.place, self.nats)
+
+    def kill_nats(self) -> None:
+        """Kill the nats-server, as a crash would; the studio starts it again."""
+        self.signal_nats(signal.SIGKILL)
+
+    def signal_nats(self, number: signal.Signals) -> None:
+        """Send the nats-server a signal."""
+        address = embedded.read_address(self.nats.folder)
+        assert address is not None, "the nats-server runs"
+        os.kill(address.pid, number)
+
+    def user(self) -> User:
+        """A new user with a token but no account: hashing passwords takes its time."""
+        user_id = new_id()
+        token = Tokens(self.place.secret).issue(user_id, new_id(), ("user",)).token
+        return User(user_id, token)
 
 
 @asynccontextmanager
@@ -254,9 +280,10 @@ async def make_bucket(
     return body
 
 
-async def read(client: httpx.AsyncClient, path: str, after: int = 0, **params: object) -> Json:
-    """A query's body, read once its view has reached the seq `after`."""
-    answer = await client.get(path, params=params, headers={"Reyna-Min-Seq": str(after)})
+async def read(client: httpx.AsyncClient, path: str, seq: int = 0, /, **params: object) -> Json:
+    """A query's body, read once its view has reached `seq`."""
+    asked = {name: str(value) for name, value in params.items()}
+    answer = await client.get(path, params=asked, headers={"Reyna-Min-Seq": str(seq)})
     assert answer.status_code == 200, answer.text
     body: Json = answer.json()
     return body
@@ -267,7 +294,7 @@ async def events_of(client: httpx.AsyncClient, **params: object) -> list[Json]:
     found: list[Json] = []
     cursor: dict[str, object] = {}
     while True:
-        page = await read(client, "/events", **params, **cursor)
+        page = await read(client, "/events", 0, **params, **cursor)
         found += page["items"]
         if page["next_cursor"] is None:
             return found

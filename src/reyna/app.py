@@ -17,14 +17,24 @@ from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from sqlalchemy.ext.asyncio import AsyncEngine
+from litestar.openapi.plugins import JsonRenderPlugin
 
 import schemas as shipped
 from reyna import __version__, content
-from reyna.api import asyncapi, auth, commands, events, health, live, page, problems
+from reyna.api import (
+    asyncapi,
+    auth,
+    commands,
+    events,
+    health,
+    live,
+    openapi,
+    page,
+    problems,
+)
 from reyna.api import schemas as schema_routes
 from reyna.api.metrics import Metrics
-from reyna.api.security import Edge
+from reyna.api.security import Edge, stamp
 from reyna.api.views import view_router
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
@@ -36,6 +46,7 @@ from reyna.commands.schemas import Schemas
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.content import Processor, Projection
 from reyna.database import open_engine
+from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
 from reyna.identity.tokens import Tokens
 from reyna.judge import definitions
@@ -85,8 +96,10 @@ async def studio(
     async with AsyncExitStack() as stack:
         connection = await Connection.open(place.nats_url, place.nats_token)
         stack.push_async_callback(connection.close)
-        accounts_engine = _engine(stack, place.accounts_url)
-        views_engine = _engine(stack, place.views_url)
+        accounts_engine = open_engine(place.accounts_url)
+        stack.push_async_callback(accounts_engine.dispose)
+        views_engine = open_engine(place.views_url, rebuildable=True)
+        stack.push_async_callback(views_engine.dispose)
         log = await Log.open(connection)
         boundaries = Boundaries(log)
         judges = Judges()
@@ -152,18 +165,25 @@ def _application(
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],
     )
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             api,
             *health.routes(looked_at, metrics, hub),
             *asyncapi.routes(),
             *page.routes(),
         ],
-        middleware=[Edge(tokens.verify, metrics)],
+        middleware=[Edge(tokens.verify)],
+        before_send=[stamp(metrics)],
         dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
         exception_handlers={Exception: problems.answer},
         request_max_body_size=max(settings.max_blob_bytes, definitions.MAX_BYTES) + ENVELOPE_BYTES,
-        openapi_config=OpenAPIConfig(title="ReYNa Studio", version=__version__, path="/openapi"),
+        # The documents alone: pages that show them load their code from elsewhere.
+        openapi_config=OpenAPIConfig(
+            title="ReYNa Studio",
+            version=__version__,
+            path="/openapi",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        ),
         cors_config=CORSConfig(
             allow_origins=list(settings.allowed_origins),
             allow_headers=[
@@ -178,12 +198,8 @@ def _application(
         logging_config=None,
         debug=False,
     )
-
-
-def _engine(stack: AsyncExitStack, url: str) -> AsyncEngine:
-    engine = open_engine(url)
-    stack.push_async_callback(engine.dispose)
-    return engine
+    openapi.complete(app.openapi_schema)
+    return app
 
 
 @asynccontextmanager
@@ -203,5 +219,16 @@ async def _rebuild(replay: Replay, outdated: list[Projection]) -> None:
         return
     names = ", ".join(projection.name for projection in outdated)
     logger.info("rebuilding %s from the log: changed since it was built", names)
-    for done in await replay.rebuild(outdated, None, lambda _, __: None):
-        logger.info("rebuilt %s up to %d", done.projection, done.position)
+    while True:
+        try:
+            for done in await replay.rebuild(outdated, None, lambda _, __: None):
+                logger.info("rebuilt %s up to %d", done.projection, done.position)
+        except Unavailable as error:
+            logger.warning("rebuilding %s waits: %s", names, error)
+            await asyncio.sleep(1.0)
+        except Exception:
+            # The other views go on; these answer 503 and health names them.
+            logger.exception("%s cannot be rebuilt", names)
+            return
+        else:
+            return

@@ -7,19 +7,33 @@ deleted.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from sqlite3 import SQLITE_ERROR
 from sqlite3 import Connection as SqliteConnection
 
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from reyna.errors import DatabaseUnavailable, SetupError
 
 BUSY_TIMEOUT_MS = 10_000
+# Seconds between two looks at a lock that another holds.
+LOCK_POLL = 0.1
 
 
 def sqlite_url(path: Path) -> str:
@@ -27,39 +41,70 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
-def open_engine(url: str) -> AsyncEngine:
-    """An engine for `url` (sqlite or postgresql); no connection is made yet."""
+def open_engine(url: str, *, rebuildable: bool = False) -> AsyncEngine:
+    """An engine for `url` (sqlite or postgresql); no connection is made yet.
+
+    What is `rebuildable` may lose its last commits in a power cut, and is quicker for it.
+    """
     parsed = _driver_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True)
     engine = create_async_engine(parsed, pool_size=8, max_overflow=0, hide_parameters=True)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    prepare = partial(_prepare_sqlite, synchronous="NORMAL" if rebuildable else "FULL")
+    event.listen(engine.sync_engine, "connect", prepare)
     return engine
 
 
 @asynccontextmanager
 async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A write transaction: committed at the end, rolled back on an error."""
-    try:
+    with _failures(engine):
         async with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             await connection.commit()
-    except (OperationalError, InterfaceError, ConnectionError) as error:
-        raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
 
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A read transaction: everything read in it is of one moment."""
-    try:
+    with _failures(engine):
         async with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN")
             yield connection
-    except (OperationalError, InterfaceError, ConnectionError) as error:
-        raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
+
+
+@asynccontextmanager
+async def alone(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
+    """Be the only one, of all processes, to hold `name` in this database; waits for its turn.
+
+    The hold ends with the process, however that ends.
+    """
+    if engine.dialect.name == "sqlite":
+        async with _file_lock(Path(f"{engine.url.database}.{name}.lock")):
+            yield
+    else:
+        async with reading(engine) as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+            yield
+
+
+@asynccontextmanager
+async def _file_lock(path: Path) -> AsyncIterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                await asyncio.sleep(LOCK_POLL)
+            else:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _driver_url(url: str) -> URL:
@@ -76,16 +121,43 @@ def _driver_url(url: str) -> URL:
     return parsed.set(drivername=driver)
 
 
-def _prepare_sqlite(connection: SqliteConnection, _: object) -> None:
+def _prepare_sqlite(connection: SqliteConnection, _: object, *, synchronous: str) -> None:
     # Autocommit in the driver: transactions begin where `writing` and `reading` say, nowhere else.
     connection.isolation_level = None
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
-        "synchronous=NORMAL",
+        f"synchronous={synchronous}",
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error is the database's own; else it is the statement's fault and stays so."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout | ConnectionError)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        # The primary code is the low byte (https://sqlite.org/rescode.html).
+        return bool(code & 0xFF != SQLITE_ERROR)
+    return error.connection_invalidated or isinstance(error.orig, OSError)
+
+
+@contextmanager
+def _failures(engine: AsyncEngine) -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, ConnectionError) as error:
+        if not is_outage(error):
+            raise
+        raise DatabaseUnavailable(f"The database does not answer: {_cause(error)}") from error
+    except DatabaseError as error:
+        # Its subclasses are the statement's fault; itself it is SQLite's word for a damaged file.
+        if type(error) is not DatabaseError:
+            raise
+        name = Path(engine.url.database or "").name
+        raise DatabaseUnavailable(f"The database {name} is damaged: {_cause(error)}") from error
 
 
 def _cause(error: Exception) -> str:

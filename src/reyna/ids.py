@@ -7,12 +7,11 @@ six digits after the point, so that they sort as text.
 
 from __future__ import annotations
 
-import uuid
 from datetime import UTC, datetime
 
 import uuid_utils
 
-_NAMESPACE = uuid.UUID("6f1c6f0e-7f0f-5d0e-9a52-8d7a0c1f9e51")
+_NAMESPACE = uuid_utils.UUID("6f1c6f0e-7f0f-5d0e-9a52-8d7a0c1f9e51")
 
 
 def new_id() -> str:
@@ -22,7 +21,7 @@ def new_id() -> str:
 
 def id_of(*causes: str) -> str:
     """The UUIDv5 of what caused it: the same causes give the same id, in any process, for ever."""
-    return uuid.uuid5(_NAMESPACE, "\x1f".join(causes)).hex
+    return uuid_utils.uuid5(_NAMESPACE, "\x1f".join(causes)).hex
 
 
 def now() -> str:

@@ -382,7 +382,7 @@ async def test_another_request_is_served_while_a_bomb_is_judged(
         for _ in range(3)
     ]
     nested: Json = {}
-    for _ in range(200):
+    for _ in range(100):
         nested = {"c": nested}
     for data in (nested, nested, {"c": 1}):
         asked = {"schema_id": f"{own}-v1", "data": data}

@@ -16,7 +16,7 @@ import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
-from processors._chat import Deadlines
+from processors._wire import Deadlines
 from processors.text_expansion import DEMO, STARTING, ExpandedText, TextExpansion
 from reyna.content import Derived, Source
 from reyna.errors import Permanent, Transient
@@ -336,13 +336,6 @@ async def test_the_local_model_expands_a_text_and_says_that_it_is_a_demo(
     assert derived.tokens_out
     assert local.readiness().advice == DEMO
     assert "OPENAI_API_KEY" in DEMO
-
-
-@with_local
-async def test_what_the_local_model_shortens_is_no_expansion(local: TextExpansion) -> None:
-    """An answer of the demo model that is shorter than the original is not kept."""
-    with pytest.raises(Transient, match="did not manage"):
-        await local.run(source("A word and another, on and on. " * 400), Listener())
 
 
 @with_local

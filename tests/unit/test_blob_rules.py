@@ -169,6 +169,8 @@ def test_the_last_event_of_each_subject_is_enough(commands: list[tuple[str, str]
             continue
         log.extend(stored(len(log) + 1, "u1", "b1", one.event) for one in rules.decided())
         blob = folded(log)
+        assert blob is not None
+        assert blob.seq == len(log)
     last = {message.subject: message for message in log}
     assert folded(sorted(last.values(), key=lambda message: message.seq)) == blob
 

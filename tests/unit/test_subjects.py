@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from reyna.domain.catalog import EVENTS
 from reyna.domain.event import Boundary, Event, type_of
 from reyna.errors import Malformed
 from reyna.log import subjects
-from tests.events import blob_created, bucket_created
+from tests.events import blob_created, bucket_created, events, schema_ids, tokens
 
 GOOD = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 TOPICS = {
@@ -40,12 +39,6 @@ TOPICS = {
     "processor.failed.*",
 }
 
-tokens = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
-schema_ids = st.from_regex(r"[a-z][a-z0-9-]{0,63}-v[1-9][0-9]{0,5}", fullmatch=True) | st.builds(
-    lambda letter, version: f"{letter * 64}-v{version}",
-    st.sampled_from("az"),
-    st.integers(1, 999_999),
-)
 hostile = st.one_of(
     st.text().filter(lambda text: not GOOD.match(text)),
     st.builds(
@@ -57,18 +50,6 @@ hostile = st.one_of(
     st.from_regex(r"[a-z]{65,80}", fullmatch=True),
     st.sampled_from(["", ".", "*", ">", "a\n", "\na", "a.b", "a..b", "\uff41"]),
 )
-
-
-def events(event: type[Event]) -> st.SearchStrategy[Event]:
-    """Events of a type with any field values; what stands in the subject is well-formed."""
-    given_: dict[str, st.SearchStrategy[object]] = {}
-    for field in msgspec.structs.fields(event):
-        if field.name == event.QUALIFIER:
-            given_[field.name] = schema_ids if field.name == "schema_id" else tokens
-        elif field.type is msgspec.Raw:
-            # Ready JSON, of which Hypothesis knows nothing.
-            given_[field.name] = st.just(msgspec.Raw(b"{}"))
-    return st.builds(event, **given_)
 
 
 @pytest.mark.parametrize("event_type", EVENTS.values(), ids=EVENTS)

@@ -11,7 +11,14 @@ import pytest
 
 import processors
 from processors import _prompts
-from processors.text_expansion import NO_MODEL, NOT_OPEN, TextExpansion, processor
+from processors._wire import Answer
+from processors.text_expansion import (
+    NO_MODEL,
+    NOT_OPEN,
+    TextExpansion,
+    expansion_in,
+    processor,
+)
 from reyna.content import Processor, Source
 from reyna.errors import Permanent, Transient
 from reyna.settings import Settings
@@ -81,6 +88,39 @@ async def test_a_blank_text_fails_for_good() -> None:
     async with expansion.lifespan(Settings(openai_api_key="a key")):
         with pytest.raises(Permanent, match="blank"):
             await expansion.run(source(" \n\t"), ignore)
+
+
+def answer(text: str, *, cut_short: bool = False) -> Answer:
+    """What a model wrote."""
+    return Answer(text=text, model="a-model", cut_short=cut_short, tokens_in=1, tokens_out=1)
+
+
+@pytest.mark.parametrize(
+    "label", ["Expanded text: ", "**Expanded version:** ", "# The rewritten paragraph:\n\n"]
+)
+def test_a_heading_of_the_models_own_is_not_kept(label: str) -> None:
+    """A label before the expansion is no part of it."""
+    assert expansion_in(answer(label + "It was."), "Was.", is_demo=False) == "It was."
+
+
+@pytest.mark.parametrize("rest", [" And then", " It cost 3.5", " “It was", ""])
+def test_an_answer_out_of_room_ends_with_its_last_whole_sentence(rest: str) -> None:
+    """What ran out of room loses its broken sentence, and no more."""
+    whole = "It was dark. “Who is there?” he asked.”"
+    assert expansion_in(answer(whole + rest, cut_short=True), "Dark.", is_demo=False) == whole
+
+
+def test_an_answer_out_of_room_too_early_fails_for_good() -> None:
+    """What is left of a cut answer must be longer than the original."""
+    with pytest.raises(Permanent, match="ran out of room"):
+        expansion_in(answer("No. The long", cut_short=True), "A longer note.", is_demo=False)
+
+
+def test_only_a_real_model_may_shorten_a_text() -> None:
+    """A demo model's answer that is shorter than the original is asked for again."""
+    assert expansion_in(answer("Short."), "A longer note.", is_demo=False) == "Short."
+    with pytest.raises(Transient, match="demo model"):
+        expansion_in(answer("Short."), "A longer note.", is_demo=True)
 
 
 def test_the_marks_around_a_text_do_not_occur_in_it() -> None:

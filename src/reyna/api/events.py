@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
@@ -11,12 +13,19 @@ from litestar.params import FromQuery, QueryParameter
 from litestar.response import Response
 
 from reyna.api.requests import Req
-from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor
+from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, decode_cursor, encode_cursor, min_seq
+from reyna.errors import LogUnavailable, ViewBehind
 from reyna.log import subjects
-from reyna.log.follow import Follower
+from reyna.log.follow import read
 from reyna.log.record import Record, decode
 from reyna.log.stream import Log
 from reyna.runtime.frames import EventFrame, frame_of
+
+# Events looked at for one page: a filter that matches little gives a short page and a cursor.
+MAX_LOOK = 5000
+READ_WITHIN = 4.0
+
+_Seq = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -42,17 +51,19 @@ def routes(log: Log) -> list[HTTPRouteHandler]:
         cursor: Cursor = None,
     ) -> Response[EventPage]:
         """The caller's own events in order."""
-        position = after if cursor is None else decode_cursor(cursor, tuple[int])[0]
+        position = after if cursor is None else decode_cursor(cursor, tuple[_Seq])[0]
         wanted = _Wanted(
-            bucket_id and subjects.token(bucket_id),
-            blob_id and subjects.token(blob_id),
+            None if bucket_id is None else subjects.token(bucket_id),
+            None if blob_id is None else subjects.token(blob_id),
             frozenset(types.split(",")) if types else None,
         )
+        minimum = min_seq(request.headers)
         head = await log.head()
-        found = await _read(log, request.user.user_id, position, head, wanted, limit + 1)
-        page = found[:limit]
-        more = encode_cursor(page[-1].seq) if len(found) > limit else None
-        body = EventPage([frame_of(record) for record in page], more)
+        if minimum > head:
+            raise ViewBehind(f"The log has not reached {minimum}: its last event is {head}.")
+        found, seen = await _read(log, request.user.user_id, position, head, wanted, limit)
+        more = encode_cursor(seen) if seen < head else None
+        body = EventPage([frame_of(record) for record in found], more)
         return Response(body, headers={"Reyna-Seq": str(head)})
 
     return [list_events]
@@ -74,21 +85,25 @@ class _Wanted(msgspec.Struct, frozen=True):
 
 async def _read(
     log: Log, owner: str, after: int, head: int, wanted: _Wanted, most: int
-) -> list[Record]:
+) -> tuple[list[Record], int]:
+    """Up to `most` of the wanted, and the seq up to which was looked, `head` at the end.
+
+    Raises LogUnavailable when the log does not answer in time.
+    """
     found: list[Record] = []
-    if after >= head:
-        return found
-    batches = Follower(log.connection, [subjects.of_owner(owner)], after).batches()
+    looked_at = 0
+    messages = read(log.connection, [subjects.of_owner(owner)], after, head)
     try:
-        async for batch in batches:
-            for stored in batch.messages:
-                record = decode(stored)
-                if wanted(record):
-                    found.append(record)
-                if len(found) == most:
-                    return found
-            if not batch.pending:
-                return found
-    finally:
-        await batches.aclose()
-    return found
+        async with asyncio.timeout(READ_WITHIN), aclosing(messages) as batches:
+            async for batch in batches:
+                for stored in batch.messages:
+                    if len(found) == most or looked_at == MAX_LOOK:
+                        return found, after
+                    after = stored.seq
+                    looked_at += 1
+                    record = decode(stored)
+                    if wanted(record):
+                        found.append(record)
+    except TimeoutError as error:
+        raise LogUnavailable("The log cannot be read now.") from error
+    return found, head

@@ -117,10 +117,10 @@ class Health:
 
     async def _projection(self, projection: Projection, head: int, failed: int) -> Part:
         found = await self._views.checkpoint(projection.name)
-        if found is None or found.version != projection.version:
+        if found is None or not self._views.serves(projection, found):
             return Part(status="rebuilding", set_aside=failed)
         lag = max(head - found.position, 0)
-        behind = lag > TOO_FAR or not self._projector.caught_up.is_set()
+        behind = lag > TOO_FAR or not self._projector.caught_up.is_set() or self._projector.trouble
         return Part(
             status="behind" if behind else "ok",
             position=found.position,

@@ -66,7 +66,7 @@ def route(
 ) -> WebsocketRouteHandler:
     """The socket's route."""
 
-    @websocket("/ws", opt={"public": True})
+    @websocket("/ws")
     async def live(socket: Socket) -> None:
         session = Session(socket, hub, tokens, blobs, buckets)
         if not origin_allowed(socket, allowed_origins):
@@ -82,7 +82,10 @@ def origin_allowed(socket: Socket, allowed: tuple[str, ...]) -> bool:
     origin = socket.headers.get("origin")
     if origin is None or origin in allowed:
         return True
-    return urlsplit(origin).netloc == socket.headers.get("host")
+    try:
+        return urlsplit(origin).netloc == socket.headers.get("host")
+    except ValueError:
+        return False
 
 
 class Session:
@@ -103,7 +106,6 @@ class Session:
         self._buckets = buckets
         self._principal: Principal | None = None
         self._listener: Listener | None = None
-        self._sender: asyncio.Task[None] | None = None
 
     async def refuse(self, code: int, reason: str) -> None:
         """Accept, so that a browser sees the code, and close."""
@@ -162,9 +164,10 @@ class Session:
             raise NotAuthenticated("This socket is somebody else's; open another.")
         self._principal = principal
         if self._listener is None:
-            self._listener = Listener(principal.user_id)
-            await self._hub.join(self._listener)
-            self._sender = tasks.create_task(self._send(self._listener), name="live sender")
+            listener = Listener(principal.user_id)
+            await self._hub.join(listener)
+            self._listener = listener
+            tasks.create_task(self._send(listener), name="live sender")
         return principal
 
     async def _send(self, listener: Listener) -> None:
@@ -204,14 +207,12 @@ class Session:
             await self._take(tasks, text)
 
     async def _take(self, tasks: asyncio.TaskGroup, text: str) -> None:
+        if not text.lstrip().startswith("{"):
+            raise _Close(BAD_FRAME, "A frame is a JSON object.")
         try:
             frame = _FRAME.decode(text)
         except msgspec.ValidationError as error:
-            try:
-                ref = _REF.decode(text).ref
-            except msgspec.ValidationError:
-                ref = None
-            await self._tell_error(Malformed(f"{error}."), ref)
+            await self._tell_error(Malformed(f"{error}."), _ref_in(text))
             return
         except (msgspec.DecodeError, RecursionError) as error:
             raise _Close(BAD_FRAME, "The frame is not JSON.") from error
@@ -219,6 +220,8 @@ class Session:
             await self._answer(tasks, frame)
         except ReynaError as error:
             await self._tell_error(error, frame.ref)
+            if self._principal is None:
+                raise _Close(NOT_AUTHENTICATED, str(error)) from error
         except (_Close, WebSocketDisconnect, OSError):
             raise
         except Exception as error:
@@ -269,7 +272,9 @@ class Session:
         await self._tell(
             frames.Subscribed(epoch=epoch, head=head, recovered=recovered, ref=frame.ref)
         )
-        tasks.create_task(self._catch_up(listener, subscription, start, frame.ref))
+        subscription.catching_up = tasks.create_task(
+            self._catch_up(listener, subscription, start, frame.ref)
+        )
 
     async def _catch_up(
         self, listener: Listener, subscription: Subscription, start: int, ref: frames.Ref
@@ -311,6 +316,16 @@ class Session:
             self._listener.outbox.put(text)
         else:
             await self._send_now(text)
+
+
+def _ref_in(text: str) -> frames.Ref:
+    """The ref of a frame that makes no sense otherwise; _Close for what is no JSON further on."""
+    try:
+        return _REF.decode(text).ref
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _Close(BAD_FRAME, "The frame is not JSON.") from error
 
 
 def _selection(buckets: frames.Buckets) -> frozenset[str] | None:

@@ -80,7 +80,7 @@ def documents(body: type[object]) -> type[Operation]:
     class WithBody(Operation):
         def __post_init__(self) -> None:
             self.request_body = RequestBody(
-                content={"application/json": OpenAPIMediaType(schema=_Literal(schema))},
+                content={"application/json": OpenAPIMediaType(schema=Literal(schema))},
                 required=True,
             )
 
@@ -92,7 +92,7 @@ def _any(_: type) -> dict[str, object]:
     return {"description": "Any JSON."}
 
 
-class _Literal(Schema):
+class Literal(Schema):
     """A schema that is already JSON."""
 
     def __init__(self, schema: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ may do is decided where it is done: queries and commands are always bound to `us
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
@@ -32,32 +32,36 @@ _ALWAYS = [
 
 
 class Edge(ASGIMiddleware):
-    """Authenticates HTTP requests to the API, adds headers, and counts."""
+    """Authenticates HTTP requests to the API."""
 
     scopes = (ScopeType.HTTP,)
 
-    def __init__(self, verify: Verify, metrics: Metrics) -> None:
+    def __init__(self, verify: Verify) -> None:
         self._verify = verify
-        self._metrics = metrics
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Pass a request on as its caller."""
         assert scope["type"] == ScopeType.HTTP, "this middleware is for HTTP alone"
-        path, method = scope["path"], scope["method"]
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._metrics.answered(method, message["status"])
-                headers = [*message["headers"], *_ALWAYS]
-                seq = scope["state"].get("reyna_seq")
-                if seq is not None:
-                    headers.append((b"reyna-seq", str(seq).encode()))
-                message["headers"] = headers
-            await send(message)
-
-        if path.startswith(API) and not path.startswith(PUBLIC) and method != "OPTIONS":
+        path = scope["path"]
+        if path.startswith(API) and not path.startswith(PUBLIC) and scope["method"] != "OPTIONS":
             scope["user"] = self._verify(_bearer(scope))
-        await next_app(scope, receive, send_with_headers)
+        await next_app(scope, receive, send)
+
+
+def stamp(metrics: Metrics) -> Callable[[Message, Scope], Awaitable[None]]:
+    """A hook that counts every HTTP answer and adds its headers, also those of a refusal."""
+
+    async def before_send(message: Message, scope: Scope) -> None:
+        if message["type"] != "http.response.start" or scope["type"] != ScopeType.HTTP:
+            return
+        metrics.answered(scope["method"], message["status"])
+        headers = [*message["headers"], *_ALWAYS]
+        seq = scope["state"].get("reyna_seq")
+        if seq is not None:
+            headers.append((b"reyna-seq", str(seq).encode()))
+        message["headers"] = headers
+
+    return before_send
 
 
 def _bearer(scope: Scope) -> str:

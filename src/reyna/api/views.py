@@ -15,7 +15,7 @@ import msgspec
 from litestar import Router
 from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
-from sqlalchemy import RowMapping
+from sqlalchemy import ColumnElement, RowMapping, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Select
 
@@ -72,6 +72,16 @@ def min_seq(headers: Mapping[str, str]) -> int:
     if not value.isascii() or not value.isdigit() or len(value) > 18:
         raise Malformed("Reyna-Min-Seq is a seq: a whole number.")
     return int(value)
+
+
+def tag_lines(tags: Sequence[str]) -> str:
+    """Tags as JSON, one a line: no JSON string holds a line break, so a tag is found whole."""
+    return msgspec.json.format(msgspec.json.encode(tags), indent=1).decode()
+
+
+def tagged(column: ColumnElement[str], tag: str) -> ColumnElement[bool]:
+    """Whether `tag_lines` in a column hold a tag. Unlike LIKE, this minds the case everywhere."""
+    return func.replace(column, f"\n {msgspec.json.encode(tag).decode()}", "") != column
 
 
 def encode_cursor(*position: str | int | None) -> str:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Coroutine
 from importlib import import_module
-from typing import cast
+from typing import TypeVar, cast
 
 import click
 
 from reyna import __version__
-from reyna.errors import ReynaError
+from reyna.errors import ReynaError, SetupError
 
+T = TypeVar("T")
 _COMMANDS = {
     "up": "Run everything on this machine.",
     "replay": "Rebuild projections from the log.",
@@ -52,7 +54,7 @@ def cli(verbose: bool) -> None:
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    for chatty in ("httpx", "httpx2", "httpcore", "openai", "aiosqlite", "asyncio"):
+    for chatty in ("uvicorn", "httpx", "httpx2", "httpcore", "openai", "aiosqlite", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
@@ -64,12 +66,26 @@ def main() -> None:
         click.echo(f"reyna: {error}", err=True)
         sys.exit(1)
     except ExceptionGroup as group:
-        expected, rest = group.split(ReynaError)
+        expected, rest = group.split((ReynaError, click.ClickException))
         if rest is not None:
             raise rest from None
         assert expected is not None
-        click.echo(f"reyna: {_first(expected)}", err=True)
+        first = _first(expected)
+        if isinstance(first, click.ClickException):
+            first.show()
+            sys.exit(first.exit_code)
+        click.echo(f"reyna: {first}", err=True)
         sys.exit(1)
+
+
+def run(main: Coroutine[object, object, T]) -> T:
+    """Run a command's coroutine on uvloop and give what comes of it."""
+    if sys.platform == "win32":
+        raise SetupError("ReYNa Studio runs on Linux and macOS.")
+    import uvloop
+
+    result: T = uvloop.run(main)
+    return result
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,5 +1,5 @@
-"""The data folder of `reyna up`: its lock, its secret, its files, and how a command finds its
-servers.
+"""The data folder of `reyna up`: its lock, its secret, its files, and how a command finds the
+servers it works on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
+import msgspec
 
-from reyna.app import Place
-from reyna.database import sqlite_url
 from reyna.errors import SetupError
 from reyna.log import embedded
-from reyna.settings import Settings
+from reyna.log.connection import Connection
+from reyna.log.inspection import inspect
+from reyna.log.stream import Log
+from reyna.settings import MIN_SECRET, Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+DEFAULT = Path(".reyna")
 
 
 class Folder:
@@ -61,23 +64,40 @@ class Folder:
         if settings.secret_key is not None:
             return settings.secret_key
         path = self.path / "secret"
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text().strip()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        return path.read_text().strip()
+        if not path.exists():
+            _write_whole(path, secrets.token_urlsafe(48))
+        secret = path.read_text().strip()
+        if len(secret) < MIN_SECRET:
+            raise SetupError(f"{path} is damaged; delete it, and everybody signs in again.")
+        return secret
 
-    def place(self, settings: Settings, nats_url: str, nats_token: str | None) -> Place:
-        """The servers of this folder."""
-        return Place(
-            nats_url=nats_url,
-            nats_token=nats_token,
-            accounts_url=sqlite_url(self.path / "accounts.db"),
-            views_url=sqlite_url(self.path / "views.db"),
-            secret=self.secret(settings),
-        )
+    @property
+    def accounts_url(self) -> str:
+        """The database of accounts."""
+        return _sqlite_url(self.path / "accounts.db")
+
+    @property
+    def views_url(self) -> str:
+        """The database of views."""
+        return _sqlite_url(self.path / "views.db")
+
+
+def _sqlite_url(path: Path) -> str:
+    # Late: what only reads the log need not load a database.
+    from reyna.database import sqlite_url
+
+    return sqlite_url(path)
+
+
+def _write_whole(path: Path, content: str) -> None:
+    """Write a private file that is there whole or not at all, whatever crashes."""
+    beside = path.with_name(f"{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 def data_option(function: Callable[P, R]) -> Callable[P, R]:
@@ -89,37 +109,62 @@ def data_option(function: Callable[P, R]) -> Callable[P, R]:
     )(function)
 
 
-@asynccontextmanager
-async def servers(settings: Settings, data: Path | None) -> AsyncIterator[Place]:
-    """The servers a command works on.
+class LogServer(msgspec.Struct, frozen=True):
+    """Where the log is."""
 
-    With `--data`, or without REYNA_NATS_URL, those of a folder: the running ones if its `reyna up`
-    runs, else a nats-server of our own for as long as the block lasts.
+    url: str
+    token: str | None
+
+
+@asynccontextmanager
+async def log_server(settings: Settings, data: Path | None) -> AsyncIterator[LogServer]:
+    """The nats-server a command works on.
+
+    With `--data`, or without REYNA_NATS_URL, that of a folder: the running one if its `reyna up`
+    runs, else one of our own for as long as the block lasts.
     """
     if data is None and settings.nats_url is not None:
-        yield _elsewhere(settings)
+        yield LogServer(settings.nats_url, settings.nats_token)
         return
-    folder = Folder(data or Path(".reyna"))
+    folder = Folder(data or DEFAULT)
     if not folder.nats.is_dir():
         raise SetupError(f"There is no log in {folder.path}; name a data folder with --data.")
     running = embedded.read_address(folder.nats)
     if running is not None:
-        yield folder.place(settings, running.url, running.token)
+        yield LogServer(running.url, running.token)
         return
     with folder.locked():
         async with embedded.running(folder.nats, settings.sync) as server:
-            yield folder.place(settings, server.url, server.token)
+            yield LogServer(server.url, server.token)
 
 
-def _elsewhere(settings: Settings) -> Place:
-    if settings.nats_url is None or settings.database_url is None or settings.secret_key is None:
-        raise SetupError(
-            "For servers elsewhere set REYNA_NATS_URL, REYNA_DATABASE_URL and REYNA_SECRET_KEY."
-        )
-    return Place(
-        nats_url=settings.nats_url,
-        nats_token=settings.nats_token,
-        accounts_url=settings.database_url,
-        views_url=settings.database_url,
-        secret=settings.secret_key,
-    )
+@asynccontextmanager
+async def existing_log(settings: Settings, data: Path | None) -> AsyncIterator[Log]:
+    """The log a command works on; SetupError if there is none, for it is not made here."""
+    async with log_server(settings, data) as server:
+        connection = await Connection.open(server.url, server.token)
+        try:
+            found = await inspect(connection)
+            if found is None or found.log is None:
+                raise SetupError("There is no log on this NATS server; start the studio first.")
+            yield found.log
+        finally:
+            await connection.close()
+
+
+def accounts_url(settings: Settings, data: Path | None) -> str:
+    """The accounts' database that belongs to `log_server`."""
+    return _elsewhere(settings, data) or Folder(data or DEFAULT).accounts_url
+
+
+def views_url(settings: Settings, data: Path | None) -> str:
+    """The views' database that belongs to `log_server`."""
+    return _elsewhere(settings, data) or Folder(data or DEFAULT).views_url
+
+
+def _elsewhere(settings: Settings, data: Path | None) -> str | None:
+    if data is not None or settings.nats_url is None:
+        return None
+    if settings.database_url is None:
+        raise SetupError("With REYNA_NATS_URL set, set REYNA_DATABASE_URL too, or give --data.")
+    return settings.database_url

@@ -4,18 +4,22 @@ banner.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
-import sys
-from collections.abc import Coroutine
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import uvicorn
+from litestar import Litestar
 
 from reyna import settings as settings_module
-from reyna.app import ENVELOPE_BYTES, studio
-from reyna.cli.folder import Folder
+from reyna.app import ENVELOPE_BYTES, Place, studio
+from reyna.cli import run
+from reyna.cli.folder import DEFAULT, Folder
 from reyna.errors import SetupError
 from reyna.log import embedded
 from reyna.settings import Settings
@@ -30,7 +34,7 @@ GRACE = 5
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @click.option(
     "--data",
-    default=Path(".reyna"),
+    default=DEFAULT,
     show_default=True,
     type=click.Path(path_type=Path),
     help="The folder that holds everything.",
@@ -41,34 +45,13 @@ def command(host: str, port: int, data: Path) -> None:
     run(_up(settings, host, port, data))
 
 
-def run(main: Coroutine[object, object, None]) -> None:
-    """Run on uvloop where there is one."""
-    if sys.platform == "win32":
-        raise SetupError("reyna up runs on Linux and macOS.")
-    import uvloop
-
-    uvloop.run(main)
-
-
 async def _up(settings: Settings, host: str, port: int, data: Path) -> None:
     folder = Folder(data)
-    with folder.locked(), _listen(host, port) as listening:
+    with folder.locked(), _listen(host, port) as listening, _stopping() as stop:
         async with (
             embedded.running(folder.nats, settings.sync) as server,
-            studio(settings, folder.place(settings, server.url, server.token)) as app,
+            studio(settings, _place(settings, folder, server)) as app,
         ):
-            config = uvicorn.Config(
-                app,
-                lifespan="off",
-                ws="websockets-sansio",
-                ws_max_size=settings.max_blob_bytes + ENVELOPE_BYTES,
-                ws_per_message_deflate=False,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE,
-                backlog=BACKLOG,
-            )
             address = listening.getsockname()
             shown = f"[{address[0]}]" if ":" in address[0] else address[0]
             _say(f"ReYNa Studio is ready at http://{shown}:{address[1]}  (data in {data})")
@@ -77,8 +60,84 @@ async def _up(settings: Settings, host: str, port: int, data: Path) -> None:
                     "REYNA_SYNC=interval: the last two minutes can be lost in a power cut; "
                     "a crash of the program loses nothing."
                 )
-            await uvicorn.Server(config).serve(sockets=[listening])
+            await stop.serve(_Server(_configuration(app, settings)), listening)
     _say("ReYNa Studio has stopped.")
+
+
+def _place(settings: Settings, folder: Folder, server: embedded.Server) -> Place:
+    return Place(
+        nats_url=server.url,
+        nats_token=server.token,
+        accounts_url=folder.accounts_url,
+        views_url=folder.views_url,
+        secret=folder.secret(settings),
+    )
+
+
+def _configuration(app: Litestar, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_blob_bytes + ENVELOPE_BYTES,
+        ws_per_message_deflate=False,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        backlog=BACKLOG,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals alone: they end the whole program, in its order."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class _Stop:
+    """What a signal does: before the server runs it ends the start, then it ends the server.
+
+    `asked` says that one has come.
+    """
+
+    def __init__(self) -> None:
+        self._main = asyncio.current_task()
+        self._server: uvicorn.Server | None = None
+        self.asked = False
+
+    async def serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        """Serve until a signal comes."""
+        self._server = server
+        await server.serve(sockets=[listening])
+
+    def on_signal(self, number: int) -> None:
+        """A second Ctrl-C does not wait for open requests; what follows it stays in order."""
+        self.asked = True
+        if self._server is not None:
+            self._server.handle_exit(number, None)
+        elif self._main is not None:
+            self._main.cancel()
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """Hear SIGINT and SIGTERM from before anything is started until everything has stopped."""
+    loop = asyncio.get_running_loop()
+    stop = _Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.on_signal, number)
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.asked:
+            raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -88,6 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        # From now on: who comes before all is ready waits, and nobody else can take the port.
+        listening.listen(BACKLOG)
     except OSError as error:
         raise SetupError(
             f"Cannot listen on {host} port {port} ({error.strerror}); "

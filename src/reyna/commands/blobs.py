@@ -8,7 +8,13 @@ from msgspec import UNSET
 from reyna.commands.boundaries import Boundaries
 from reyna.commands.handler import Caller, Decision, Handler, IfMatch, check_match
 from reyna.commands.idempotency import Answer
-from reyna.commands.requests import CreateBlob, UpdateBlob, check_blob, merge_patch
+from reyna.commands.requests import (
+    CreateBlob,
+    UpdateBlob,
+    check_blob,
+    check_nesting,
+    merge_patch,
+)
 from reyna.commands.schemas import Schemas
 from reyna.domain import blob, bucket
 from reyna.domain.blob import BlobContent, BlobCreated, BlobRules
@@ -31,6 +37,8 @@ class BlobCommands:
     async def create(self, caller: Caller, asked: CreateBlob) -> Answer:
         """Make a blob in the buckets named, all of which must be the caller's and live."""
         check_blob(asked.title, asked.tags, asked.bucket_ids)
+        check_nesting("/data", asked.data)
+        check_nesting("/metadata", asked.metadata)
         event = BlobCreated(
             schema_id=asked.schema_id,
             data=await self._schemas.check(asked.schema_id, asked.data, user_id=caller.user_id),
@@ -47,8 +55,14 @@ class BlobCommands:
             if parent is None or parent.deleted:
                 raise NotFound(f"There is no blob {asked.parent_id}.")
 
+        tried = False
+
         async def attempt(blob_id: str) -> Decision:
-            rules = BlobRules(caller.user_id, blob_id, None)
+            nonlocal tried
+            # A new id is free, but a key's may have been taken by another process meanwhile.
+            known = await self._boundaries.blob(caller.user_id, blob_id) if tried else None
+            tried = True
+            rules = BlobRules(caller.user_id, blob_id, known)
             rules.create(event)
             if not event.bucket_ids:
                 return Decision(rules, 0)
@@ -65,6 +79,8 @@ class BlobCommands:
         self, caller: Caller, blob_id: str, asked: UpdateBlob, if_match: IfMatch
     ) -> Answer:
         """Apply a merge patch to a blob's content; `if_match` are the seqs it may have."""
+        check_nesting("/data", asked.data)
+        check_nesting("/metadata", asked.metadata)
 
         async def attempt(_: str) -> Decision:
             current = await self._boundaries.blob(caller.user_id, blob_id)

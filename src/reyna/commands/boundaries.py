@@ -17,12 +17,15 @@ from reyna.domain.blob import Blob
 from reyna.domain.bucket import Tree
 from reyna.domain.event import Boundary
 from reyna.domain.processor import Run
+from reyna.errors import LogUnavailable
 from reyna.log import subjects
 from reyna.log.follow import Follower
 from reyna.log.record import Record, decode
 from reyna.log.stream import Draft, Log
 
 TREES = 2048
+# Seconds; with the append after it, a client that waits for five must still hear our 503.
+TURN_WITHIN = 1.5
 
 
 class Boundaries:
@@ -75,6 +78,13 @@ class Boundaries:
         async with self.locked(f"load {owner}"):
             return await self._load(owner)
 
+    async def own_tree(self, owner: str) -> Tree:
+        """A tree of the caller's own, as the log has it now: not the one that is kept here."""
+        tree = Tree()
+        for record in await self.records(bucket.boundary(owner)):
+            tree.fold(record.entity_id, record.event, record.seq, record.time)
+        return tree
+
     async def refresh(self, owner: str) -> None:
         """Bring an owner's tree up to date if it is kept here: others may have moved it."""
         if owner in self._trees:
@@ -92,13 +102,16 @@ class Boundaries:
     @asynccontextmanager
     async def locked(self, key: str) -> AsyncIterator[None]:
         """One at a time for each key in this process: saves conflicts, guarantees nothing
-        elsewhere.
+        elsewhere. Raises LogUnavailable when its turn does not come in TURN_WITHIN seconds.
         """
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:
-            async with lock:
+            await _acquire(lock)
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             lock, users = self._locks[key]
             if users == 1:
@@ -123,3 +136,11 @@ class Boundaries:
         while len(self._trees) > TREES:
             self._trees.popitem(last=False)
         return tree
+
+
+async def _acquire(lock: asyncio.Lock) -> None:
+    try:
+        async with asyncio.timeout(TURN_WITHIN):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise LogUnavailable("Others are changing the same thing; try again.") from error

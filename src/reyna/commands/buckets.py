@@ -11,14 +11,17 @@ from reyna.commands.boundaries import Boundaries
 from reyna.commands.handler import Caller, Decision, Handler, IfMatch, check_match, tree_key
 from reyna.commands.idempotency import Answer
 from reyna.commands.requests import (
+    MAX_BUCKET_METADATA,
     CreateBucket,
     MoveBucket,
     UpdateBucket,
     check_bucket,
+    check_nesting,
     merge_patch,
 )
 from reyna.domain.bucket import NO_METADATA, Bucket, BucketDescription, TreeRules
 from reyna.domain.event import Boundary
+from reyna.errors import TooLarge
 
 Rule = Callable[[TreeRules], None]
 
@@ -37,7 +40,7 @@ class BucketCommands:
         description = BucketDescription(
             name=asked.name,
             type=asked.type,
-            metadata=msgspec.Raw(msgspec.json.encode(asked.metadata)),
+            metadata=_metadata(asked.metadata),
             tags=tuple(dict.fromkeys(asked.tags)),
         )
 
@@ -92,15 +95,22 @@ class BucketCommands:
             if if_match is not None:
                 check_match(tree.live(bucket_id).seq, if_match)
             rule(rules)
-            return Decision(rules, tree.seq)
+            return Decision(rules, tree.seq, tree.buckets[bucket_id].seq)
 
         target = Boundary(caller.user_id, "bucket", bucket_id)
         async with self._boundaries.locked(tree_key(caller.user_id)):
-            answer = await self._handler.change(caller, target, attempt)
-        if answer.changed:
-            return answer
-        tree = await self._boundaries.tree(caller.user_id)
-        return msgspec.structs.replace(answer, seq=tree.live(bucket_id).seq)
+            return await self._handler.change(caller, target, attempt)
+
+
+def _metadata(value: object) -> msgspec.Raw:
+    """Metadata as JSON. Raises Malformed or TooLarge."""
+    check_nesting("/metadata", value)
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > MAX_BUCKET_METADATA:
+        raise TooLarge(
+            f"The metadata has {len(encoded)} bytes; at most {MAX_BUCKET_METADATA} are taken."
+        )
+    return msgspec.Raw(encoded)
 
 
 def _patched(bucket: Bucket, asked: UpdateBucket) -> BucketDescription:
@@ -109,7 +119,7 @@ def _patched(bucket: Bucket, asked: UpdateBucket) -> BucketDescription:
         metadata = NO_METADATA
     elif asked.metadata is not UNSET:
         merged = merge_patch(msgspec.json.decode(bucket.metadata), asked.metadata)
-        metadata = msgspec.Raw(msgspec.json.encode(merged))
+        metadata = _metadata(merged)
     return BucketDescription(
         name=bucket.name if asked.name is UNSET else asked.name,
         type=bucket.type if asked.type is UNSET else asked.type,

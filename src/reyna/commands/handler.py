@@ -25,6 +25,7 @@ from reyna.errors import (
 )
 from reyna.ids import id_of, new_id, now
 from reyna.log import subjects
+from reyna.log.record import Record
 from reyna.log.stream import Draft, Guard, Log
 
 ATTEMPTS = 30
@@ -41,10 +42,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Rules that have decided, and the seq of the boundary they looked at."""
+    """Rules that have decided, and the seq of the boundary they looked at.
+
+    `own_seq` is the thing's own, where the boundary is wider: the answer when nothing changes.
+    """
 
     rules: Rules
     seq: int
+    own_seq: int | None = None
 
 
 Attempt = Callable[[str], Awaitable[Decision]]
@@ -87,21 +92,30 @@ class Handler:
         return answer
 
     async def _keyed(self, caller: Caller, key: str, target: Boundary, attempt: Attempt) -> Answer:
-        """Run a keyed command unless the log shows that it was run before a crash."""
+        """Run a keyed command unless the log shows that it was run before, or is run elsewhere."""
         target_id = target.entity_id or ""
-        event_id = id_of(caller.user_id, key, "event")
-        for record in await self._boundaries.records(target):
-            if record.meta.id != event_id:
-                continue
-            if record.time < kept_since():
-                # The key is free again; what was made with it keeps the id that follows from it.
-                made = record.subject.verb == "created"
-                entity_id = new_id() if made else target_id
-                return await self._commit(caller, entity_id, attempt, new_id())
-            if record.meta.fingerprint != caller.fingerprint:
-                raise Invalid("This Idempotency-Key was used before with another request.")
-            return Answer(record.entity_id, record.seq, record.time)
-        return await self._commit(caller, target_id, attempt, event_id)
+        event_id = id_of(caller.user_id, key, target.kind, "event")
+        first = await self._event(target, event_id)
+        if first is not None and first.time < kept_since():
+            # The key is free again; what was made with it keeps the id that follows from it.
+            entity_id = new_id() if first.subject.verb == "created" else target_id
+            return await self._commit(caller, entity_id, attempt, new_id())
+        if first is None:
+            try:
+                return await self._commit(caller, target_id, attempt, event_id)
+            except Rejected:
+                # Another process may have been given the same request at the same moment.
+                first = await self._event(target, event_id)
+                if first is None:
+                    raise
+        if first.meta.fingerprint != caller.fingerprint:
+            raise Invalid("This Idempotency-Key was used before with another request.")
+        return Answer(first.entity_id, first.seq, first.time)
+
+    async def _event(self, boundary: Boundary, event_id: str) -> Record | None:
+        """The event of that id, if it is among the last ones of the boundary."""
+        records = await self._boundaries.records(boundary)
+        return next((record for record in records if record.meta.id == event_id), None)
 
     async def _commit(
         self, caller: Caller, entity_id: str, attempt: Attempt, event_id: str
@@ -118,7 +132,8 @@ class Handler:
                 continue
             time = now()
             if not decided:
-                return Answer(entity_id, decision.seq, time, changed=False)
+                own_seq = decision.seq if decision.own_seq is None else decision.own_seq
+                return Answer(entity_id, own_seq, time)
             drafts = _drafts(caller, decision.rules.boundary.owner, decided, event_id, time)
             try:
                 seq = await self._log.append(drafts, Guard(decision.rules.boundary, decision.seq))

@@ -9,15 +9,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, delete, select
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from reyna.database import reading, writing
 from reyna.errors import Invalid
 from reyna.ids import rfc3339
 
 KEEP = timedelta(hours=24)
+# Seconds between two clean-ups.
+PURGE_EVERY = 3600
 
 metadata = MetaData()
 _answers = Table(
@@ -27,7 +29,7 @@ _answers = Table(
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
     Column("entity_id", String(64), nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
     Column("time", String(32), nullable=False),
     Column("answered_at", Integer, nullable=False),
     Index("idempotent_answers_by_age", "answered_at"),
@@ -35,14 +37,11 @@ _answers = Table(
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a command came to: the thing, its last event's seq, and when. `changed`: anything
-    written.
-    """
+    """What a command came to: the thing, its last event's seq, and when."""
 
     entity_id: str
     seq: int
     time: str
-    changed: bool = True
 
 
 class Idempotency:
@@ -50,12 +49,13 @@ class Idempotency:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._purged_at = 0
 
     async def prepare(self) -> None:
         """Make the table if it is not there, and forget what is too old."""
         async with writing(self._engine) as connection:
             await connection.run_sync(metadata.create_all)
-            await connection.execute(delete(_answers).where(_answers.c.answered_at < _horizon()))
+            await self._purge(connection)
 
     async def recall(self, user_id: str, key: str, fingerprint: str) -> Answer | None:
         """The first answer to this request, None if there was none.
@@ -95,6 +95,13 @@ class Idempotency:
         )
         async with writing(self._engine) as connection:
             await connection.execute(statement)
+            if self._purged_at < _horizon() + KEEP.total_seconds() - PURGE_EVERY:
+                await self._purge(connection)
+
+    async def _purge(self, connection: AsyncConnection) -> None:
+        """Forget what is too old."""
+        await connection.execute(delete(_answers).where(_answers.c.answered_at < _horizon()))
+        self._purged_at = int(datetime.now(UTC).timestamp())
 
 
 def kept_since() -> str:

@@ -14,19 +14,24 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.domain.schema import Compatibility, Status
-from reyna.errors import FieldError, Invalid
-from reyna.log.subjects import ID_PATTERN
+from reyna.errors import FieldError, Invalid, Malformed
+from reyna.log.subjects import END, ID_PATTERN
 
 MAX_NAME = 200
 MAX_TITLE = 500
 MAX_TAGS = 64
 MAX_TAG = 100
 MAX_BUCKETS = 100
-TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}$"
+# Levels of arrays and objects in what is passed on as it stands.
+MAX_NESTING = 128
+# Bytes of JSON; every bucket of a tree is read at once.
+MAX_BUCKET_METADATA = 16 * 1024
+TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}" + END
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, description="An id.")]
 SchemaName: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,80}$", description="For example text-input-v1.")
+    str,
+    msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,80}" + END, description="For example text-input-v1."),
 ]
 BucketType: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=TYPE_PATTERN, description="For example book, part, chapter.")
@@ -133,6 +138,22 @@ def check_bucket(name: str, tags: Sequence[str]) -> None:
     if len(name) > MAX_NAME:
         errors.append(FieldError("/name", "maxLength", f"At most {MAX_NAME} characters."))
     _raise(errors)
+
+
+def check_nesting(path: str, value: object) -> None:
+    """Raise Malformed if JSON is nested more than MAX_NESTING deep: all must be able to read it."""
+    level: list[object] = [value]
+    for _ in range(MAX_NESTING + 1):
+        below: list[object] = []
+        for container in level:
+            if isinstance(container, dict):
+                below.extend(v for v in container.values() if isinstance(v, dict | list))
+            elif isinstance(container, list):
+                below.extend(v for v in container if isinstance(v, dict | list))
+        if not below:
+            return
+        level = below
+    raise Malformed(f"{path} is nested more than {MAX_NESTING} levels deep.")
 
 
 def merge_patch(target: object, patch: object) -> object:

@@ -164,8 +164,10 @@ class Tree:
         return bucket
 
     def above(self, bucket: Bucket) -> Iterator[Bucket]:
-        """The buckets above, the nearest first."""
-        while bucket.parent is not None:
+        """The buckets above, the nearest first; never more than there are."""
+        for _ in range(len(self.buckets)):
+            if bucket.parent is None:
+                return
             bucket = self.buckets[bucket.parent]
             yield bucket
 

@@ -45,5 +45,5 @@ def decode(type_name: str, payload: bytes) -> Event | Opaque:
         return Opaque(payload)
     try:
         return decoder.decode(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Opaque(payload)

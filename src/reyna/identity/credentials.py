@@ -15,7 +15,7 @@ import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-from reyna.errors import FieldError
+from reyna.errors import FieldError, TooManyRequests
 
 MAX_EMAIL = 254
 MIN_PASSWORD = 8
@@ -23,6 +23,8 @@ MAX_PASSWORD = 1024
 MAX_NAME = 200
 # One hash takes 64 MiB and all cores for a moment; more at once would be no faster.
 HASHING_THREADS = 2
+# Hashes that may wait for a thread: some seconds of work.
+MAX_PENDING = 40
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -87,6 +89,7 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
+        self._pending = 0
         self._threads = ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="argon2")
 
     async def hash(self, password: str) -> str:
@@ -111,4 +114,12 @@ class Passwords:
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._pending >= MAX_PENDING:
+            raise TooManyRequests("Too many are signing in at this moment; try again.", 2)
+        self._pending += 1
+        hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        hashing.add_done_callback(self._done)
+        return await hashing
+
+    def _done(self, _: object) -> None:
+        self._pending -= 1

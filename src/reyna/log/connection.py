@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from nats.aio.client import Client
@@ -44,32 +45,42 @@ class Connection:
         self._answers = self.client.new_inbox()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._asked = 0
+        self._to_wake: set[asyncio.Event] = set()
         self._closing = False
+        self._trouble = "it takes too long"
 
     @classmethod
     async def open(cls, url: str, token: str | None = None) -> Self:
-        """Connect to `url`. Raises SetupError when nobody answers there."""
+        """Connect to `url`. Raises SetupError when nobody lets us in within CONNECT_TIMEOUT."""
         self = cls()
         try:
-            await self.client.connect(
-                servers=[server.strip() for server in url.split(",")],
-                token=token,
-                name="reyna",
-                connect_timeout=CONNECT_TIMEOUT,
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds, it is slept
-                ping_interval=PING_INTERVAL,
-                max_outstanding_pings=2,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
-            )
-            await self.client.subscribe(f"{self._answers}.*", cb=self._on_answer)
-        except (NatsError, OSError, TimeoutError) as error:
-            raise SetupError(f"No NATS server answers at {_public(url)}: {error}") from error
+            # A client that reconnects for ever would wait for ever for its first connection, too.
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._connect(url, token)
+        except TimeoutError as error:
+            await self.close()
+            raise _refused(url, self._trouble) from error
+        except (NatsError, OSError) as error:
+            raise _refused(url, str(error)) from error
         self._connected.set()
         return self
+
+    async def _connect(self, url: str, token: str | None) -> None:
+        await self.client.connect(
+            servers=[server.strip() for server in url.split(",")],
+            token=token,
+            name="reyna",
+            connect_timeout=CONNECT_TIMEOUT,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]  # seconds, it is slept
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+        )
+        await self.client.subscribe(f"{self._answers}.*", cb=self._on_answer)
 
     async def close(self) -> None:
         """Close the connection; what waits on it is cancelled by its owner."""
@@ -85,6 +96,10 @@ class Connection:
         """Return once connected. Raises LogUnavailable after `patience` seconds."""
         if self.up:
             return
+        if not self.client.is_connected:
+            # The client knows a moment before it tells us; what it is given then, it would keep
+            # and send when it is back.
+            self._connected.clear()
         try:
             async with asyncio.timeout(patience):
                 await self._connected.wait()
@@ -131,6 +146,15 @@ class Connection:
         except (NatsError, OSError) as error:
             raise LogUnavailable(f"The log cannot be reached: {error}") from error
 
+    @contextmanager
+    def waking(self, sleeper: asyncio.Event) -> Iterator[None]:
+        """Set `sleeper` at every reconnection for as long as the block lasts."""
+        self._to_wake.add(sleeper)
+        try:
+            yield
+        finally:
+            self._to_wake.discard(sleeper)
+
     def inbox(self) -> str:
         """A fresh subject that answers can be sent to."""
         return self.client.new_inbox()
@@ -147,7 +171,9 @@ class Connection:
             waiting.set_result(message)
 
     async def _on_error(self, error: Exception) -> None:
-        logger.warning("nats: %s", str(error) or type(error).__name__)
+        self._trouble = str(error) or type(error).__name__
+        # While there is no connection, that has been said, or will be by `open`.
+        logger.log(logging.WARNING if self.up else logging.DEBUG, "nats: %s", self._trouble)
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
@@ -160,7 +186,16 @@ class Connection:
     async def _on_reconnected(self) -> None:
         self.generation += 1
         self._connected.set()
+        for sleeper in self._to_wake:
+            sleeper.set()
         logger.info("nats: connected again")
+
+
+def _refused(url: str, reason: str) -> SetupError:
+    return SetupError(
+        f"No NATS server answers at {_public(url)} ({reason}); start it, or mend REYNA_NATS_URL "
+        "and REYNA_NATS_TOKEN."
+    )
 
 
 def _public(url: str) -> str:

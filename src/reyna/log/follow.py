@@ -22,14 +22,15 @@ from nats.js.errors import APIError
 
 from reyna.errors import LogUnavailable
 from reyna.ids import new_id
-from reyna.log.connection import Connection
+from reyna.log.connection import NO_RESPONDERS, Connection
 from reyna.log.record import Stored
-from reyna.log.stream import STREAM
+from reyna.log.stream import MAX_MESSAGE, STREAM
 
 logger = logging.getLogger(__name__)
 
 PULL = 1000
-PULL_BYTES = 8 * 1024 * 1024
+# More than any message, or one could never be delivered.
+PULL_BYTES = 2 * MAX_MESSAGE
 EXPIRES = 30.0
 HEARTBEAT = 5.0
 # Two missed heartbeats and a bit: then the consumer is taken for lost.
@@ -113,15 +114,21 @@ class Follower:
 
     def _take(self) -> Batch | None:
         messages: list[Stored] = []
-        pending = 0
+        pending: int | None = None
         while self._arrived:
-            delivered, stored, pending = self._arrived.popleft()
+            delivered, stored, left = self._arrived[0]
             if delivered != self._delivered + 1:
+                if messages:
+                    # Hand out what came before the gap; the next call finds it again.
+                    break
                 raise _Lost("a message was missed")
-            self._delivered = delivered
-            self.position = stored.seq
-            messages.append(stored)
-        return Batch(messages, pending) if messages else None
+            self._arrived.popleft()
+            self._delivered, pending = delivered, left
+            # `last_per_subject` begins anew with a new consumer; what is known of it is left out.
+            if stored.seq > self.position:
+                self.position = stored.seq
+                messages.append(stored)
+        return Batch(messages, pending or 0) if messages or pending == 0 else None
 
     @asynccontextmanager
     async def _consuming(self) -> AsyncIterator[int]:
@@ -133,14 +140,15 @@ class Follower:
         self._arrived.clear()
         self._requested = self._delivered = 0
         self._gone = None
+        subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
         try:
-            subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
-            info = await manager.add_consumer(STREAM, self._configuration(name))
-        except (APIError, NatsError, TimeoutError, OSError) as error:
-            raise LogUnavailable(f"The log cannot be followed: {error}") from error
-        self._consumer = name
-        try:
-            yield info.num_pending or 0
+            try:
+                info = await manager.add_consumer(STREAM, self._configuration(name))
+            except (APIError, NatsError, TimeoutError, OSError) as error:
+                raise LogUnavailable(f"The log cannot be followed: {error}") from error
+            self._consumer = name
+            with self._connection.waking(self._wake):
+                yield info.num_pending or 0
         finally:
             self._consumer = None
             try:
@@ -186,8 +194,8 @@ class Follower:
             # A request has ended, by age or bytes, or because its consumer is no more.
             self._requested -= int(headers.get("Nats-Pending-Messages", PULL))
             description = headers.get("Description", "")
-            if "Consumer" in description or "Leadership" in description:
-                self._gone = description
+            if status == NO_RESPONDERS or "Consumer" in description or "Leadership" in description:
+                self._gone = description or "its consumer has expired"
         self._wake.set()
 
     def _take_in(self, message: Msg) -> None:
@@ -199,6 +207,24 @@ class Follower:
         self._arrived.append(
             (int(delivered), Stored(int(seq), message.subject, message.data), int(pending))
         )
+
+
+async def read(
+    connection: Connection, filters: Sequence[str], after: int, to: int
+) -> AsyncGenerator[Batch, None]:
+    """What there is after `after` up to and including `to`, which may itself have been erased."""
+    if after >= to:
+        return
+    batches = Follower(connection, filters, after).batches()
+    try:
+        async for batch in batches:
+            messages = [message for message in batch.messages if message.seq <= to]
+            if messages:
+                yield Batch(messages, batch.pending)
+            if not batch.pending or batch.messages[-1].seq >= to:
+                return
+    finally:
+        await batches.aclose()
 
 
 _REQUEST = msgspec.json.encode(

@@ -39,7 +39,11 @@ class Work:
         self.record: Record = record.decode(
             Stored(metadata.sequence.stream, message.subject, message.data)
         )
-        self.deliveries = metadata.num_delivered or 1
+
+    @property
+    def deliveries(self) -> int:
+        """How often the item has been delivered, this time included."""
+        return self._message.metadata.num_delivered or 1
 
     async def done(self) -> None:
         """Never deliver this item again."""

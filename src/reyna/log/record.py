@@ -6,8 +6,6 @@ without this code.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import msgspec
 
 from reyna.domain import catalog
@@ -24,7 +22,6 @@ class _Envelope(msgspec.Struct):
 
 
 _META = msgspec.json.Decoder(_Envelope)
-_parse = lru_cache(maxsize=4096)(subjects.parse)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -73,10 +70,10 @@ def encode(event: Event, meta: Meta) -> bytes:
 
 def decode(stored: Stored) -> Record:
     """The record in a stored message. What cannot be read comes as `Opaque` with an empty meta."""
-    subject = _parse(stored.subject)
+    subject = subjects.parse(stored.subject)
     event = catalog.decode(subject.type, stored.payload)
     try:
         meta = _META.decode(stored.payload).meta
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         meta = _UNKNOWN
     return Record(stored.seq, subject, event, meta)

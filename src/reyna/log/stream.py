@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from typing import Self
 
 import msgspec
-from nats.js import api
-from nats.js.errors import APIError, NotFoundError
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from reyna.domain.event import Boundary, Event, Meta
-from reyna.errors import LogUnavailable, ReynaError, SetupError, WrongExpectedSeq
+from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
 from reyna.ids import new_id
 from reyna.log import subjects
 from reyna.log.connection import Connection
@@ -26,10 +26,15 @@ from reyna.log.record import Stored, encode
 STREAM = "REYNA"
 DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
+# Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
+# readers (`reyna.log.follow`) rely on there being none.
+MAX_MESSAGE = 8 * 1024 * 1024
+HEADERS = 1024
 # Seconds; a client that waits for five must still hear our 503.
 PUBLISH_TIMEOUT = 3.0
 _CONFLICTS = frozenset({10071, 10164})
 _DUPLICATE_IN_BATCH = 10201
+_EXISTS_OTHERWISE = 10058
 _EPOCH = "reyna-epoch"
 
 _DIRECT = f"$JS.API.DIRECT.GET.{STREAM}"
@@ -82,10 +87,10 @@ class Log:
             try:
                 info = await manager.stream_info(STREAM)
             except NotFoundError:
-                info = await manager.add_stream(_configuration(replicas))
+                info = await _make(manager, replicas)
         except (APIError, TimeoutError, OSError) as error:
             raise SetupError(f"The log cannot be opened: {error}") from error
-        epoch = (info.config.metadata or {}).get(_EPOCH)
+        epoch = epoch_of(info)
         if epoch is None:
             raise SetupError(f"The stream {STREAM} was not made by ReYNa: it has no {_EPOCH}.")
         return cls(connection, epoch)
@@ -93,12 +98,14 @@ class Log:
     async def append(self, drafts: Sequence[Draft], guard: Guard) -> int:
         """Store all drafts, or none; answers the seq of the last. Several are contiguous.
 
-        Raises WrongExpectedSeq when the boundary has moved, LogUnavailable when the log cannot be
-        reached: then the outcome is unknown only if the request had been sent.
+        Raises WrongExpectedSeq when the boundary has moved, TooLarge for an event that no message
+        can carry, LogUnavailable when the log cannot be reached: then the outcome is unknown only
+        if the request had been sent.
         """
         if not 0 < len(drafts) <= MAX_BATCH:
             raise ReynaError(f"One append takes 1 to {MAX_BATCH} events, not {len(drafts)}.")
         messages = [_message(draft, guard) for draft in drafts]
+        self._check_size(messages)
         deadline = asyncio.get_running_loop().time() + PUBLISH_TIMEOUT
         uncertain = False
         while True:
@@ -122,14 +129,14 @@ class Log:
             raise WrongExpectedSeq(ack.error.description)
 
     async def last_of_each(self, filter_: str) -> list[Stored] | None:
-        """The last message of each subject under `filter_`, in order; None if there are
-        over 1024.
+        """The last message of each subject under `filter_`, in order; None if there are over
+        1024, or over 64 MiB of them.
         """
         return await self._direct({"multi_last": [filter_]})
 
     async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
         """The messages under `filter_` after `seq`, in order; None if there are more than
-        `most`.
+        `most`, or over 64 MiB of them.
         """
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
@@ -143,6 +150,12 @@ class Log:
         if info.error is not None:
             raise LogUnavailable(f"The log does not answer: {info.error.description}")
         return info.state.last_seq
+
+    def _check_size(self, messages: list[_Message]) -> None:
+        room = min(self.connection.client.max_payload, MAX_MESSAGE) - HEADERS
+        size = max(len(message.payload) for message in messages)
+        if size > room:
+            raise TooLarge(f"The event has {size} bytes; the log takes at most {room}.")
 
     async def _publish(self, messages: list[_Message]) -> _Ack:
         if len(messages) == 1:
@@ -188,7 +201,7 @@ class Log:
             seq = found.message.seq + 1
 
     async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
-        """The answers to a Direct Get with several, None when the server finds too many."""
+        """The answers to a Direct Get with several, None when the server finds them too many."""
         await self.connection.ready()
         inbox = self.connection.inbox()
         client = self.connection.client
@@ -210,7 +223,9 @@ class Log:
                                 )
                             )
                         case "204" | "404":
-                            return found
+                            # The server also ends an answer that has grown too large.
+                            whole = headers.get("Nats-Num-Pending", "0") == "0"
+                            return found if whole else None
                         case "413":
                             return None
                         case status:
@@ -273,16 +288,32 @@ def _message(draft: Draft, guard: Guard) -> _Message:
     )
 
 
-def _configuration(replicas: int) -> api.StreamConfig:
+async def _make(manager: JetStreamContext, replicas: int) -> api.StreamInfo:
+    """Make the stream, unless another process is faster."""
+    try:
+        return await manager.add_stream(configuration(replicas))
+    except BadRequestError as error:
+        if error.err_code != _EXISTS_OTHERWISE:
+            raise
+        return await manager.stream_info(STREAM)
+
+
+def epoch_of(info: api.StreamInfo) -> str | None:
+    """The epoch of a stream, None if ReYNa did not make it."""
+    return (info.config.metadata or {}).get(_EPOCH)
+
+
+def configuration(replicas: int) -> api.StreamConfig:
+    """The stream as it is made, with a new epoch."""
     return api.StreamConfig(
         name=STREAM,
         description="Every event of ReYNa Studio, in order. The only source of truth.",
-        subjects=[subjects.ALL],
+        subjects=[subjects.STORED],
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
         num_replicas=replicas,
         duplicate_window=DUPLICATE_WINDOW,
-        republish=api.RePublish(src=subjects.REPUBLISH_FROM, dest=subjects.REPUBLISH_TO),
+        republish=api.RePublish(src=subjects.STORED, dest=subjects.REPUBLISH_TO),
         allow_direct=True,
         allow_atomic=True,
         allow_rollup_hdrs=False,

@@ -16,13 +16,16 @@ from reyna.errors import Malformed
 
 PREFIX = "reyna"
 ALL = f"{PREFIX}.>"
-REPUBLISH_FROM = f"{PREFIX}.*.*.*.>"
+# What the stream takes: nothing that cannot be taken apart again.
+STORED = f"{PREFIX}.*.*.*.>"
 REPUBLISH_TO = "{{wildcard(2)}}.>"
 
-ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-SCHEMA_ID_PATTERN = r"^[a-z][a-z0-9-]{0,63}-v[1-9][0-9]{0,5}$"
-_TOKEN = re.compile(ID_PATTERN[:-1] + r"\Z")
-_SCHEMA = re.compile(SCHEMA_ID_PATTERN[:-1] + r"\Z")
+# `$` alone also matches before a newline at the end, and JSON Schema knows no `\Z`.
+END = r"$(?!\n)"
+ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}" + END
+SCHEMA_ID_PATTERN = r"^[a-z][a-z0-9-]{0,63}-v[1-9][0-9]{0,5}" + END
+_TOKEN = re.compile(ID_PATTERN)
+_SCHEMA = re.compile(SCHEMA_ID_PATTERN)
 _TWO_WORD_VERBS = frozenset(
     {"structure.changed", "blob.added", "blob.removed", "status.changed", "instance.changed"}
 )

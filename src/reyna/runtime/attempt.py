@@ -26,7 +26,14 @@ from reyna.domain.processor import (
     ProcessorStarted,
     run_id_of,
 )
-from reyna.errors import Invalid, LogUnavailable, Permanent, Transient, WrongExpectedSeq
+from reyna.errors import (
+    Invalid,
+    LogUnavailable,
+    Permanent,
+    Rejected,
+    Transient,
+    WrongExpectedSeq,
+)
 from reyna.ids import id_of, now
 from reyna.log.progress import Progress, announce
 from reyna.log.record import Record
@@ -35,6 +42,8 @@ from reyna.log.stream import Draft, Guard, Log
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
+# Attempts that never came to an end: whatever kills its worker is not tried for ever.
+MAX_LOST = 10
 MAX_HOPS = 8
 FIRST_DELAY = 2.0
 MAX_DELAY = 300.0
@@ -78,6 +87,9 @@ class Attempt:
         if await self._boundaries.blob(self._owner, self._derived_id) is not None:
             await self._complete(seq, attempts, None)
             return None
+        if attempts >= MAX_LOST:
+            await self._fail(seq, attempts, "Its workers were lost too often.", permanent=True)
+            return None
         return await self._try(event, seq, attempts + 1)
 
     async def _try(self, event: BlobContent, seq: int, attempts: int) -> float | None:
@@ -94,8 +106,12 @@ class Attempt:
                 await self._fail(seq, attempts, _sentence(error), permanent=False)
                 return None
             return _delay(error, attempts)
-        await self._keep(derived)
-        await self._complete(seq, attempts, derived)
+        try:
+            await self._keep(derived)
+        except Rejected as error:
+            await self._fail(seq, attempts, f"What it made is refused: {error}", permanent=True)
+        else:
+            await self._complete(seq, attempts, derived)
         return None
 
     async def _derive(self, event: BlobContent) -> Derived:

@@ -15,7 +15,7 @@ import msgspec
 
 from reyna.commands.boundaries import Boundaries
 from reyna.domain.bucket import Tree
-from reyna.errors import NotFound
+from reyna.errors import NotFound, TooManyRequests
 from reyna.log import subjects
 from reyna.log.follow import Follower
 from reyna.log.progress import Progress, ProgressFeed
@@ -26,6 +26,7 @@ from reyna.runtime.frames import concerned, frame_of
 OUTBOX_FRAMES = 4096
 OUTBOX_CHARACTERS = 16 * 1024 * 1024
 HELD_FRAMES = 2048
+MAX_LISTENERS = 200
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -95,6 +96,7 @@ class Subscription:
         self.floor = floor
         self.overflowed = False
         self.held: deque[Frame] | None = deque()
+        self.catching_up: asyncio.Task[None] | None = None
 
     def matches(self, near: frozenset[str], above: frozenset[str]) -> bool:
         """Whether an event in the buckets `near`, below the buckets `above`, is wanted."""
@@ -119,6 +121,7 @@ class Listener:
         self.owner = owner
         self.outbox = Outbox()
         self.subscriptions: list[Subscription] = []
+        self.turn = asyncio.Lock()
 
     def offer(self, frame: Frame, near: frozenset[str], above: frozenset[str]) -> None:
         """Take a live frame: once into the outbox, or held by what is still catching up."""
@@ -139,11 +142,15 @@ class Listener:
         for subscription in self.subscriptions:
             if buckets is not None and subscription.buckets is not None:
                 subscription.buckets -= buckets
-        self.subscriptions = [
+        stays = [
             s
             for s in self.subscriptions
             if (s.buckets is None and buckets is not None) or s.buckets
         ]
+        for gone in set(self.subscriptions) - set(stays):
+            if gone.catching_up is not None:
+                gone.catching_up.cancel()
+        self.subscriptions = stays
 
 
 class Hub:
@@ -155,6 +162,7 @@ class Hub:
         self._boundaries = boundaries
         self._listeners: dict[str, set[Listener]] = {}
         self._trees: dict[str, Tree] = {}
+        self._loading: dict[str, list[Record]] = {}
         self._progress = ProgressFeed(log.connection, self._pass_on)
         self.started = asyncio.Event()
 
@@ -176,11 +184,15 @@ class Hub:
             await batches.aclose()
 
     async def join(self, listener: Listener) -> None:
-        """Let a listener in; progress of its owner's runs is subscribed with the first."""
+        """Let a listener in; progress of its owner's runs is subscribed with the first.
+
+        Raises TooManyRequests when the owner has too many already.
+        """
         here = self._listeners.setdefault(listener.owner, set())
+        if len(here) >= MAX_LISTENERS:
+            raise TooManyRequests(f"A user has at most {MAX_LISTENERS} sockets here.", 60)
         here.add(listener)
-        if len(here) == 1:
-            await self._progress.open(listener.owner)
+        await self._progress.open(listener.owner)
 
     async def leave(self, listener: Listener) -> None:
         """Let a listener go."""
@@ -198,24 +210,30 @@ class Hub:
         Raises NotFound for a bucket that is not the owner's.
         """
         if buckets is not None:
-            tree = await self._boundaries.tree(listener.owner, fresh=True)
+            tree = await self._tree(listener.owner)
+            if not buckets <= tree.buckets.keys():
+                # The hub may not have come to a bucket that has just been made.
+                tree = await self._boundaries.tree(listener.owner, fresh=True)
             for bucket_id in buckets:
                 if bucket_id not in tree.buckets:
                     raise NotFound(f"There is no bucket {bucket_id}.")
-            self._trees.setdefault(listener.owner, tree)
         subscription = Subscription(buckets, subtree=subtree, floor=self.position)
         listener.subscriptions.append(subscription)
         return subscription
 
     async def catch_up(self, listener: Listener, subscription: Subscription, after: int) -> int:
-        """Hand over the owner's events after `after`, then go live; answers the seq reached."""
+        """Hand over the owner's events after `after`, then go live; answers the seq reached.
+
+        A listener's subscriptions catch up one after the other.
+        """
         subscription.cursor = after
-        while subscription.cursor < subscription.floor:
-            await self._read_up(listener, subscription)
-            if subscription.overflowed:
-                # More came meanwhile than could be held: read that from the log as well.
-                subscription.overflowed = False
-                subscription.floor = self.position
+        async with listener.turn:
+            while subscription.cursor < subscription.floor or subscription.overflowed:
+                if subscription.overflowed:
+                    # More came meanwhile than could be held: read that from the log as well.
+                    subscription.overflowed = False
+                    subscription.floor = max(subscription.floor, self.position)
+                await self._read_up(listener, subscription)
         assert subscription.held is not None
         for frame in subscription.held:
             if frame.seq > subscription.cursor:
@@ -251,6 +269,7 @@ class Hub:
         if not listeners:
             return
         record = decode(stored)
+        self._keep_tree(record)
         near, above = self._places(record)
         frame = encode(record)
         for listener in listeners:
@@ -262,9 +281,34 @@ class Hub:
         tree = self._trees.get(record.owner)
         if tree is None:
             return frozenset(near), frozenset(near)
-        if record.subject.kind == "bucket" and record.seq > tree.seq:
-            tree.fold(record.entity_id, record.event, record.seq, record.time)
         return frozenset(near), self._with_above(tree, near)
+
+    async def _tree(self, owner: str) -> Tree:
+        """The hub's own tree of an owner: folded here from every event, never shared."""
+        async with self._boundaries.locked(f"hub {owner}"):
+            known = self._trees.get(owner)
+            if known is not None:
+                return known
+            meanwhile = self._loading[owner] = []
+            try:
+                tree = await self._boundaries.own_tree(owner)
+            finally:
+                del self._loading[owner]
+            for record in meanwhile:
+                if record.seq > tree.seq:
+                    tree.fold(record.entity_id, record.event, record.seq, record.time)
+            if owner in self._listeners:
+                self._trees[owner] = tree
+            return tree
+
+    def _keep_tree(self, record: Record) -> None:
+        if record.subject.kind != "bucket":
+            return
+        if record.owner in self._loading:
+            self._loading[record.owner].append(record)
+        tree = self._trees.get(record.owner)
+        if tree is not None and record.seq > tree.seq:
+            tree.fold(record.entity_id, record.event, record.seq, record.time)
 
     def _with_above(self, tree: Tree, near: tuple[str, ...]) -> frozenset[str]:
         above = set(near)

@@ -33,6 +33,11 @@ from reyna.runtime.views import (
 logger = logging.getLogger(__name__)
 
 MAX_BACKOFF = 5.0
+# Seconds for which a projector that has caught up lets events gather, unless a reader waits for
+# them: a transaction costs much the same for one as for twenty, and writers and sockets go first.
+GATHER = 0.02
+# Seconds between two looks for a view that was rebuilt.
+WATCH = 1.0
 
 
 class Projector:
@@ -54,31 +59,51 @@ class Projector:
         """Follow the log for ever. A lost log or database is waited for."""
         backoff = 0.1
         while True:
+            if self.trouble is None:
+                backoff = 0.1
             try:
-                await self._follow()
-            except CheckpointMoved as moved:
-                logger.info("%s Following again from where it stands now.", moved)
+                async with asyncio.TaskGroup() as tasks:
+                    await self._load()
+                    tasks.create_task(self._follow(), name="projector")
+                    tasks.create_task(self._watch(), name="projector's watch")
+            except* CheckpointMoved as moved:
+                logger.info("%s Following again from where it stands now.", moved.exceptions[0])
                 await asyncio.sleep(0.05)
-            except DatabaseUnavailable as error:
-                self.trouble = error.detail
-                logger.warning("projector waits for the database: %s", error)
+            except* DatabaseUnavailable as lost:
+                self.trouble = str(lost.exceptions[0])
+                logger.warning("projector waits for the database: %s", self.trouble)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF)
-            else:
-                backoff = 0.1
 
-    async def _follow(self) -> None:
+    async def _watch(self) -> None:
+        """Notice a view that was rebuilt, here or by `reyna replay`, also when no event comes."""
+        while True:
+            await asyncio.sleep(WATCH)
+            ours = dict(self._checkpoints)
+            for projection in self._projections.values():
+                found = await self._views.checkpoint(projection.name)
+                if found is None or not self._views.serves(projection, found):
+                    continue
+                known = ours.get(projection.name)
+                if known is None or found.position < known.position:
+                    raise CheckpointMoved(f"The view {projection.name} was rebuilt.")
+
+    async def _load(self) -> None:
         self._checkpoints = {}
         for projection in self._projections.values():
             found = await self._views.checkpoint(projection.name)
             # One that waits for its rebuild is none of ours until it has been swapped in.
-            if found and found.version == projection.version and found.epoch == self._views.epoch:
+            if found and self._views.serves(projection, found):
                 self._checkpoints[projection.name] = found
+
+    async def _follow(self) -> None:
         start = min((c.position for c in self._checkpoints.values()), default=0)
         batches = Follower(self._connection, [subjects.ALL], start).batches()
         try:
             async for batch in batches:
                 if batch.messages:
+                    if not batch.pending:
+                        await self._views.wanted(GATHER)
                     await self._take(batch.messages)
                     self._views.moved()
                 self.trouble = None

@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import Table, inspect, select, text, update
+from sqlalchemy import Table, delete, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reyna.content import Projection, Tables, Tx
-from reyna.database import reading, writing
+from reyna.database import alone, is_outage, reading, writing
 from reyna.errors import ReynaError
-from reyna.ids import new_id
+from reyna.ids import new_id, rfc3339
 from reyna.log import subjects
-from reyna.log.follow import Batch, Follower
-from reyna.log.record import Record
+from reyna.log.follow import Batch, read
+from reyna.log.record import Record, decode
 from reyna.log.stream import Log
 from reyna.runtime.projector import decode_wanted, select_for
-from reyna.runtime.views import Views, checkpoints, read_checkpoint, set_aside
+from reyna.runtime.views import Views, aside, checkpoints, read_checkpoint, set_aside
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +74,14 @@ class Replay:
         """Fold the log, up to `to` or its end, into new tables and put them in the live ones'
         place.
 
-        `report` is told the seq reached and the seq aimed at.
+        Without `to` a view never goes back behind what has been read from it. `report` is told the
+        seq reached and the seq aimed at.
         """
         builds = [_Build(p, self._views) for p in projections]
-        async with _beside(builds):
-            await self._fill(builds, to, report)
+        async with _beside(self._views, builds):
+            await self._fill(builds, await self._log.head() if to is None else to, report)
             for build in builds:
-                await build.swap()
+                await self._swap(build, catch_up=to is None)
         self._views.moved()
         return [b.result() for b in builds]
 
@@ -95,45 +97,55 @@ class Replay:
                 position = checkpoint.position if checkpoint else 0
                 live = [await digest(connection, table) for table in tables]
             build = _Build(projection, self._views)
-            async with _beside([build]):
+            async with _beside(self._views, [build]):
                 await self._fill([build], position, report)
                 async with reading(self._views.engine) as connection:
                     rebuilt = [await digest(connection, build.tables[table]) for table in tables]
             proofs.extend(
-                TableProof(projection.name, table.name, position, rows, was, becomes)
+                TableProof(projection.name, str(table.name), position, rows, was, becomes)
                 for table, (was, _), (becomes, rows) in zip(tables, live, rebuilt, strict=True)
             )
         return proofs
 
-    async def _fill(self, builds: list[_Build], to: int | None, report: Report) -> None:
-        target = await self._log.head() if to is None else to
-        kinds = frozenset().union(*(build.projection.kinds for build in builds))
-        if target == 0:
-            return
-        async for batch in self._until(target):
-            records = decode_wanted(batch.messages, kinds)
-            position = batch.messages[-1].seq
-            async with writing(self._views.engine) as connection:
-                for build in builds:
-                    await build.apply(connection, records, position)
-            report(position, target)
-        for build in builds:
-            build.position = max(build.position, target)
-
-    async def _until(self, target: int) -> AsyncIterator[Batch]:
-        """The log's batches up to and including `target`, which may itself have been erased."""
-        batches = Follower(self._log.connection, [subjects.ALL], 0).batches()
-        try:
+    async def position_at(self, moment: datetime) -> int:
+        """The seq of the last event before the first that was decided after `moment`; 0 if there
+        is none.
+        """
+        position, time = 0, rfc3339(moment)
+        messages = read(self._log.connection, [subjects.ALL], 0, await self._log.head())
+        async with aclosing(messages) as batches:
             async for batch in batches:
-                messages = [message for message in batch.messages if message.seq <= target]
-                if messages:
-                    yield Batch(messages, batch.pending)
-                if not batch.pending or len(messages) < len(batch.messages):
-                    return
-                if messages and messages[-1].seq == target:
-                    return
-        finally:
-            await batches.aclose()
+                for stored in batch.messages:
+                    if decode(stored).time > time:
+                        return position
+                    position = stored.seq
+        return position
+
+    async def _fill(self, builds: list[_Build], to: int, report: Report) -> None:
+        async for batch in self._batches(builds, to):
+            async with writing(self._views.engine) as connection:
+                await _apply(connection, builds, batch)
+            report(batch.messages[-1].seq, to)
+
+    async def _swap(self, build: _Build, *, catch_up: bool) -> None:
+        """Put a build in the live one's place, and what the live one has had meanwhile into it."""
+        async with writing(self._views.engine) as connection:
+            live = await read_checkpoint(connection, build.projection.name, hold=True)
+            if live is None:
+                raise ReynaError(f"The view {build.projection.name} has no checkpoint to move.")
+            if catch_up and live.epoch == self._views.epoch:
+                async for batch in self._batches([build], live.position):
+                    await _apply(connection, [build], batch)
+            await build.put_in_place(connection)
+
+    async def _batches(self, builds: list[_Build], to: int) -> AsyncIterator[Batch]:
+        """What the builds have not had, up to `to`; after it they stand there."""
+        start = min(build.position for build in builds)
+        async with aclosing(read(self._log.connection, [subjects.ALL], start, to)) as batches:
+            async for batch in batches:
+                yield batch
+        for build in builds:
+            build.position = max(build.position, to)
 
 
 class _Build:
@@ -165,7 +177,10 @@ class _Build:
         await connection.exec_driver_sql("SAVEPOINT attempt")
         try:
             await self.projection.apply(Tx(connection, self.tables), records)
-        except Exception as error:  # noqa: BLE001 - a view may fail in any way; it is set aside
+        except Exception as error:
+            if is_outage(error):
+                # A database that fails is no fault of the record's.
+                raise
             await connection.exec_driver_sql("ROLLBACK TO SAVEPOINT attempt")
             if len(records) == 1:
                 logger.error("%s cannot apply %d: %s", self.projection.name, records[0].seq, error)
@@ -175,40 +190,45 @@ class _Build:
             await connection.exec_driver_sql("RELEASE SAVEPOINT attempt")
             return True
 
-    async def swap(self) -> None:
-        """Put the new tables in the live ones' place, with their checkpoint, in one transaction."""
-        async with writing(self.views.engine) as connection:
-            await connection.run_sync(_rename, self.projection, self.mark)
-            moved = await connection.execute(
-                update(checkpoints)
-                .where(checkpoints.c.projection == self.projection.name)
-                .values(
-                    version=self.projection.version,
-                    epoch=self.views.epoch,
-                    position=self.position,
-                )
-            )
-            if moved.rowcount != 1:
-                raise ReynaError(f"The view {self.projection.name} has no checkpoint to move.")
-            for record, error in self._failed:
-                await set_aside(connection, self.projection.name, record.seq, record.type, error)
+    async def put_in_place(self, connection: AsyncConnection) -> None:
+        """Give the new tables the live ones' names, and the checkpoint what they hold."""
+        name = self.projection.name
+        await connection.run_sync(_rename, self.projection, self.mark)
+        await connection.execute(
+            update(checkpoints)
+            .where(checkpoints.c.projection == name)
+            .values(version=self.projection.version, epoch=self.views.epoch, position=self.position)
+        )
+        await connection.execute(delete(aside).where(aside.c.projection == name))
+        for record, error in self._failed:
+            await set_aside(connection, name, record.seq, record.type, error)
+
+
+async def _apply(connection: AsyncConnection, builds: Sequence[_Build], batch: Batch) -> None:
+    kinds = frozenset().union(*(build.projection.kinds for build in builds))
+    records = decode_wanted(batch.messages, kinds)
+    for build in builds:
+        await build.apply(connection, records, batch.messages[-1].seq)
 
 
 @asynccontextmanager
-async def _beside(builds: list[_Build]) -> AsyncIterator[None]:
+async def _beside(views: Views, builds: list[_Build]) -> AsyncIterator[None]:
     """The builds' tables, made for the block; whatever has not been swapped in is dropped
     after it.
+
+    One rebuild at a time: it takes any other's tables for those of one that was killed.
     """
-    for build in builds:
-        async with writing(build.views.engine) as connection:
-            await connection.run_sync(_drop_left_over, build.projection)
-            await connection.run_sync(build.tables.metadata.create_all)
-    try:
-        yield
-    finally:
-        for build in builds:
-            async with writing(build.views.engine) as connection:
-                await connection.run_sync(build.tables.metadata.drop_all)
+    async with alone(views.engine, "rebuild"):
+        try:
+            for build in builds:
+                async with writing(views.engine) as connection:
+                    await connection.run_sync(_drop_left_over, build.projection)
+                    await connection.run_sync(build.tables.metadata.create_all)
+            yield
+        finally:
+            for build in builds:
+                async with writing(views.engine) as connection:
+                    await connection.run_sync(build.tables.metadata.drop_all)
 
 
 async def digest(connection: AsyncConnection, table: Table) -> tuple[str, int]:

@@ -11,12 +11,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from sqlalchemy import Column, Integer, MetaData, String, Table, Text, delete, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from reyna.content import Projection
 from reyna.database import reading, writing
-from reyna.errors import ReynaError, ViewBehind
+from reyna.errors import DatabaseUnavailable, ReynaError, SetupError, ViewBehind
 from reyna.ids import now
 
 POLL = 0.05
@@ -28,14 +39,13 @@ checkpoints = Table(
     Column("projection", String(64), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("epoch", String(64), nullable=False),
-    Column("position", Integer, nullable=False),
-    Column("rebuilding", String(32)),
+    Column("position", BigInteger, nullable=False),
 )
 aside = Table(
     "set_aside",
     metadata,
     Column("projection", String(64), primary_key=True),
-    Column("seq", Integer, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
     Column("subject", Text, nullable=False),
     Column("error", Text, nullable=False),
     Column("at", String(32), nullable=False),
@@ -65,12 +75,24 @@ class Views:
         self.epoch = epoch
         self.wait_timeout = wait_timeout
         self._moved = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._looking: dict[str, asyncio.Task[Checkpoint | None]] = {}
 
     async def prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         """Make what is missing. Answers the projections whose tables must be rebuilt.
 
-        That is the case when their version has changed, or the log they were folded from.
+        That is the case when their version has changed, or the log they were folded from. Raises
+        SetupError when the database cannot be used.
         """
+        try:
+            return await self._prepare(projections)
+        except DatabaseUnavailable as error:
+            raise SetupError(
+                f"The views cannot be opened. {error.detail}. Views are rebuilt from the log: a "
+                "damaged file of theirs may be deleted."
+            ) from error
+
+    async def _prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         outdated: list[Projection] = []
         async with writing(self.engine) as connection:
             await connection.run_sync(metadata.create_all)
@@ -106,9 +128,9 @@ class Views:
             await self.reached(projection, minimum)
         async with reading(self.engine) as connection:
             found = await read_checkpoint(connection, projection.name)
-            if not self._serves(projection, found):
+            if found is None or not self.serves(projection, found):
                 raise ViewBehind(f"The view {projection.name} is being rebuilt; try again soon.")
-            yield ReadView(connection, found.position if found else 0)
+            yield ReadView(connection, found.position)
 
     async def reached(self, projection: Projection, minimum: int) -> None:
         """Return when the view has applied the event `minimum`. Raises ViewBehind after the
@@ -118,24 +140,42 @@ class Views:
             async with asyncio.timeout(self.wait_timeout):
                 while True:
                     moved = self._moved
-                    found = await self.checkpoint(projection.name)
-                    if found and self._serves(projection, found) and found.position >= minimum:
+                    found = await self._look(projection.name)
+                    if found and self.serves(projection, found) and found.position >= minimum:
                         return
+                    self._wanted.set()
                     await _wait(moved)
         except TimeoutError as error:
             raise ViewBehind(
                 f"The view {projection.name} has not reached {minimum} yet; try again."
             ) from error
 
+    async def _look(self, projection: str) -> Checkpoint | None:
+        """The checkpoint, read once for all who wait for it at the same time."""
+        looking = self._looking.get(projection)
+        if looking is None:
+            looking = asyncio.create_task(self.checkpoint(projection), name="look at a view")
+            self._looking[projection] = looking
+            looking.add_done_callback(lambda _: self._looking.pop(projection, None))
+        return await asyncio.shield(looking)
+
     def moved(self) -> None:
         """Wake those who wait for a position."""
+        self._wanted.clear()
         self._moved.set()
         self._moved = asyncio.Event()
 
-    def _serves(self, projection: Projection, found: Checkpoint | None) -> bool:
-        return (
-            found is not None and found.version == projection.version and found.epoch == self.epoch
-        )
+    async def wanted(self, patience: float) -> None:
+        """Return when somebody here waits for a position, or else after `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+
+    def serves(self, projection: Projection, found: Checkpoint) -> bool:
+        """Whether the tables behind a checkpoint are of this version and this log."""
+        return found.version == projection.version and found.epoch == self.epoch
 
 
 class ReadView(msgspec.Struct, frozen=True):
@@ -145,9 +185,13 @@ class ReadView(msgspec.Struct, frozen=True):
     position: int
 
 
-async def read_checkpoint(connection: AsyncConnection, projection: str) -> Checkpoint | None:
-    """A projection's checkpoint as this transaction sees it."""
+async def read_checkpoint(
+    connection: AsyncConnection, projection: str, *, hold: bool = False
+) -> Checkpoint | None:
+    """A projection's checkpoint as this transaction sees it; with `hold` it stays so to its end."""
     query = select(checkpoints).where(checkpoints.c.projection == projection)
+    if hold:
+        query = query.with_for_update()
     row = (await connection.execute(query)).first()
     if row is None:
         return None

@@ -1,0 +1,63 @@
+"""What a processor and the client of its model tell each other. Owns these types alone.
+
+They stand apart from the client because that takes a second to import, which nothing but an answer
+has to wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from reyna.content import Progress
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+
+class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds to wait: for a connection, for the next piece of the answer, for all of it."""
+
+    connect: float = 10.0
+    silence: float = 120.0
+    whole: float = 600.0
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint, and how it is used.
+
+    `model` None means the first that it lists. `at_once` is how many requests may be under way,
+    `options` goes into each of them, and `direct` means never by way of a proxy.
+    """
+
+    base_url: str
+    api_key: str
+    model: str | None = None
+    at_once: int = 16
+    options: dict[str, float] = msgspec.field(default_factory=dict)
+    direct: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model wrote. `cut_short` says that it ran out of room.
+
+    Model and tokens are as the endpoint reports them; `seconds` is from request to end.
+    """
+
+    text: str
+    model: str
+    cut_short: bool
+    tokens_in: int | None
+    tokens_out: int | None
+    seconds: float = 0.0
+
+
+class Chat(Protocol):
+    """One model of one endpoint, ready to be asked."""
+
+    async def ask(
+        self, messages: Sequence[ChatCompletionMessageParam], progress: Progress
+    ) -> Answer:
+        """The answer to `messages`; each piece goes to `progress` as it comes."""

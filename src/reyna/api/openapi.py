@@ -1,0 +1,89 @@
+"""The OpenAPI 3.1 document's common part: problems, security, headers. Routes say the rest.
+
+Served at `/openapi/openapi.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import msgspec
+from litestar.openapi.spec import (
+    OpenAPI,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    Reference,
+    Schema,
+    SecurityScheme,
+)
+from litestar.openapi.spec.enums import OpenAPIType
+
+from reyna.api.problems import MEDIA_TYPE, Problem
+from reyna.api.requests import Literal
+from reyna.api.security import API, PUBLIC
+
+BEARER = "bearer"
+_COMPONENT = "#/components/schemas/{name}"
+_QUERY_PROBLEMS = (400, 401, 404, 503)
+_COMMAND_PROBLEMS = (400, 401, 404, 409, 412, 413, 422, 429, 503)
+
+
+def complete(document: OpenAPI) -> None:
+    """Write into the document what holds for all routes alike."""
+    components = document.components
+    components.security_schemes = {
+        BEARER: SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+    }
+    _, described = msgspec.json.schema_components([Problem], ref_template=_COMPONENT)
+    components.schemas = {
+        **(components.schemas or {}),
+        **{name: Literal(schema) for name, schema in described.items()},
+    }
+    for path, method, operation in _operations(document):
+        if path.startswith(API):
+            _complete(operation, method, public=path.startswith(PUBLIC))
+
+
+def _operations(document: OpenAPI) -> Iterator[tuple[str, str, Operation]]:
+    for path, item in (document.paths or {}).items():
+        for method in ("get", "post", "put", "patch", "delete"):
+            operation = getattr(item, method)
+            if operation is not None:
+                yield path, method, operation
+
+
+def _complete(operation: Operation, method: str, *, public: bool) -> None:
+    reads = method == "get"
+    operation.security = [] if public else [{BEARER: []}]
+    responses = operation.responses or {}
+    for status in _QUERY_PROBLEMS if reads else _COMMAND_PROBLEMS:
+        responses[str(status)] = OpenAPIResponse(
+            description=HTTPStatus(status).phrase,
+            content={MEDIA_TYPE: OpenAPIMediaType(schema=_reference())},
+        )
+    operation.responses = responses
+    if public:
+        return
+    headers = [_header("Reyna-Min-Seq", "Wait until the view has reached this seq.")]
+    if method == "post":
+        headers = [_header("Idempotency-Key", "The same key and body give the first answer again.")]
+    elif not reads:
+        headers = [_header("If-Match", "The ETag that the resource must still have.")]
+    operation.parameters = [*(operation.parameters or []), *headers]
+
+
+def _reference() -> Reference:
+    return Reference(ref=_COMPONENT.format(name=Problem.__name__))
+
+
+def _header(name: str, description: str) -> Parameter:
+    return Parameter(
+        name=name,
+        param_in="header",
+        description=description,
+        required=False,
+        schema=Schema(type=OpenAPIType.STRING),
+    )
