@@ -34,7 +34,7 @@ from tests.support import (
 
 # A model that is never asked: starting the local one would take what the tests need.
 SETTINGS = {"REYNA_SYNC": "interval", "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
-VIEWS = {"blobs", "runs", "tree"}
+VIEWS = {"blobs", "runs", "schemas", "tree"}
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -273,7 +273,7 @@ async def test_views_that_were_deleted_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["replay", "nothing"], "blobs, runs, tree"),
+        (["replay", "nothing"], "blobs, runs, schemas, tree"),
         (["replay", "--to", "yesterday"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "2026-01-31T12:00:00"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "-1"], "-1"),

@@ -244,6 +244,11 @@ OF_EVERY_TYPE = [
     ("bucket.restored", "k1", '{"bucket_ids":["k1"]}'),
     ("schema.registered", "text-input-v1", '{"name":"n","version":1,"definition":{}}'),
     (
+        "schema.status.changed",
+        "text-input-v1",
+        '{"name":"n","version":1,"status":"active"}',
+    ),
+    (
         "processor.registered",
         "p",
         '{"name":"n","description":"","version":"1","input_schema_id":"","output_schema_id":"",'
@@ -279,6 +284,7 @@ TOPICS = [
     "bucket.deleted",
     "bucket.restored",
     "schema.registered",
+    "schema.status.changed",
     "processor.registered",
     "processor.started.text-expansion",
     "processor.completed.text-expansion",
