@@ -31,6 +31,22 @@ RECONNECT_PATIENCE = 2.0
 Handler = Callable[[Msg], Awaitable[None]]
 
 
+class _Client(Client):
+    """nats-py's client with a quicker reading of headers: theirs was half of the cost of a message.
+
+    Should a later nats-py not ask this method any more, only the speed is lost.
+    """
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            if colon:
+                headers[name.strip()] = value.strip()
+        return headers
+
+
 class Connection:
     """One NATS connection, kept for the life of the process.
 
@@ -39,7 +55,7 @@ class Connection:
     """
 
     def __init__(self) -> None:
-        self.client = Client()
+        self.client = _Client()
         self.generation = 0
         self._connected = asyncio.Event()
         self._answers = self.client.new_inbox()
