@@ -23,8 +23,9 @@ from projections.tree import (
 )
 from reyna.api.views import CallersView, encode_cursor
 from reyna.domain.blob import BlobCreated, BlobDeleted, BlobDerived, BlobRestored, Provenance
-from reyna.domain.bucket import BucketDescription, Tree, TreeRules
+from reyna.domain.bucket import BucketDescription, Tree
 from reyna.domain.event import Opaque
+from reyna.domain.tree_rules import TreeRules
 from reyna.errors import Conflict, Malformed, NotFound
 from reyna.log.record import Record
 from tests.folding import History, folded, time_of

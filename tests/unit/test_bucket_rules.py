@@ -18,9 +18,9 @@ from reyna.domain.bucket import (
     BucketStructureChanged,
     BucketUpdated,
     Tree,
-    TreeRules,
 )
 from reyna.domain.event import Event, Opaque
+from reyna.domain.tree_rules import TreeRules
 from reyna.errors import Conflict, NotFound, Rejected
 from reyna.log.record import Stored, decode
 from tests.events import stored

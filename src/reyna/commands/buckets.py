@@ -19,8 +19,9 @@ from reyna.commands.requests import (
     check_nesting,
     merge_patch,
 )
-from reyna.domain.bucket import NO_METADATA, Bucket, BucketDescription, TreeRules
+from reyna.domain.bucket import NO_METADATA, Bucket, BucketDescription
 from reyna.domain.event import Boundary
+from reyna.domain.tree_rules import TreeRules
 from reyna.errors import TooLarge
 
 Rule = Callable[[TreeRules], None]

@@ -1,4 +1,5 @@
-"""Buckets: their events, one owner's tree of them, and the rules that keep it a tree.
+"""Buckets: their events, and one owner's tree of them. What may happen to it is
+`reyna.domain.tree_rules`.
 
 The whole tree of an owner is one boundary. Each event says everything the tree needs to know of its
 kind (a rename carries all describing fields, a move the new parent and rank), so the last message
@@ -15,8 +16,8 @@ from typing import ClassVar
 import msgspec
 from fractional_indexing import generate_key_between
 
-from reyna.domain.event import Boundary, Event, Opaque, Rules
-from reyna.errors import Conflict, NotFound
+from reyna.domain.event import Boundary, Event, Opaque
+from reyna.errors import NotFound
 
 NO_METADATA = msgspec.Raw(b"{}")
 
@@ -95,6 +96,35 @@ class BucketRestored(BucketEvent, frozen=True, kw_only=True):
     parent_bucket_id: str | None = None
 
 
+class BucketFiling(BucketEvent, frozen=True, kw_only=True):
+    """A blob came into a bucket or left it; `bucket_ids` are all that it is in afterwards."""
+
+    blob_id: str
+    schema_id: str
+    bucket_ids: tuple[str, ...]
+
+
+class BucketBlobAdded(BucketFiling, frozen=True, kw_only=True):
+    """A blob was put into the bucket, last among its buckets."""
+
+    VERB: ClassVar[str] = "blob.added"
+    TOPIC: ClassVar[str] = "bucket.blob.added"
+
+
+class BucketBlobRemoved(BucketFiling, frozen=True, kw_only=True):
+    """A blob was taken out of the bucket."""
+
+    VERB: ClassVar[str] = "blob.removed"
+    TOPIC: ClassVar[str] = "bucket.blob.removed"
+
+
+class Filing(msgspec.Struct, frozen=True):
+    """Where a blob is since it was filed anew, and the seqs of the events that said so."""
+
+    bucket_ids: tuple[str, ...]
+    seqs: tuple[int, ...]
+
+
 class Bucket(msgspec.Struct, kw_only=True):
     """A bucket as its events leave it. `trashed` says that it was deleted itself, not with a
     parent.
@@ -114,12 +144,13 @@ class Bucket(msgspec.Struct, kw_only=True):
 
 class Tree:
     """All buckets of one owner, folded. `seq` is the last event's in the boundary, 0 for an empty
-    one.
+    one. `filings` says where the blobs are that were filed anew after they were made.
     """
 
     def __init__(self) -> None:
         self.seq = 0
         self.buckets: dict[str, Bucket] = {}
+        self.filings: dict[str, Filing] = {}
         self._children: dict[str | None, list[tuple[str, str]]] = {}
 
     def fold(self, bucket_id: str, event: Event | Opaque, seq: int, time: str) -> None:
@@ -155,6 +186,10 @@ class Tree:
                 bucket.trashed = True
             case BucketRestored():
                 bucket.trashed = False
+            case BucketFiling():
+                before = self.filings.get(event.blob_id)
+                seqs = (*before.seqs, seq) if before else (seq,)
+                self.filings[event.blob_id] = Filing(event.bucket_ids, seqs)
 
     def live(self, bucket_id: str) -> Bucket:
         """The bucket, or NotFound if it never was, or if it or one above it is in the trash."""
@@ -201,107 +236,3 @@ class Tree:
 def boundary(owner: str) -> Boundary:
     """The boundary that guards an owner's whole tree."""
     return Boundary(owner, "bucket")
-
-
-class TreeRules(Rules):
-    """What may happen to one owner's tree. `max_depth` is how many buckets a path may have."""
-
-    def __init__(self, owner: str, tree: Tree, max_depth: int) -> None:
-        self.boundary = boundary(owner)
-        self.tree = tree
-        self.max_depth = max_depth
-
-    def create(self, bucket_id: str, description: BucketDescription, parent: str | None) -> None:
-        """Make a bucket under `parent`, or as a root."""
-        if bucket_id in self.tree.buckets:
-            raise Conflict(f"Bucket {bucket_id} exists already.")
-        if parent is not None:
-            self._check_depth(self.tree.depth(self.tree.live(parent)) + 2)
-        self.decide(
-            bucket_id,
-            BucketCreated(
-                name=description.name,
-                type=description.type,
-                metadata=description.metadata,
-                tags=description.tags,
-                rank=self.tree.rank_before(parent, None),
-                parent_bucket_id=parent,
-            ),
-        )
-
-    def describe(self, bucket_id: str, description: BucketDescription) -> None:
-        """Replace the description; nothing is decided when nothing would change."""
-        bucket = self.tree.live(bucket_id)
-        changed = tuple(
-            name
-            for name in ("name", "type", "metadata", "tags")
-            if getattr(description, name) != getattr(bucket, name)
-        )
-        if changed:
-            self.decide(
-                bucket_id,
-                BucketUpdated(
-                    name=description.name,
-                    type=description.type,
-                    metadata=description.metadata,
-                    tags=description.tags,
-                    changed=changed,
-                ),
-            )
-
-    def move(self, bucket_id: str, parent: str | None, position: int | None) -> None:
-        """Put the bucket, with all below it, under `parent` at `position` (None, or too high:
-        last).
-        """
-        bucket = self.tree.live(bucket_id)
-        above = 0
-        if parent is not None:
-            target = self.tree.live(parent)
-            line = {target.bucket_id, *(up.bucket_id for up in self.tree.above(target))}
-            if bucket_id in line:
-                raise Conflict("A bucket cannot be moved into itself or under one of its own.")
-            above = len(line)
-        self._check_depth(above + self._height(bucket))
-        others = [b for b in self.tree.children(parent) if b.bucket_id != bucket_id]
-        index = len(others) if position is None else min(position, len(others))
-        if bucket.parent == parent and self.tree.children(parent).index(bucket) == index:
-            return
-        self.decide(
-            bucket_id,
-            BucketStructureChanged(
-                rank=self.tree.rank_before(
-                    parent, others[index].rank if index < len(others) else None
-                ),
-                position=index,
-                parent_bucket_id=parent,
-                previous_parent_bucket_id=bucket.parent,
-            ),
-        )
-
-    def delete(self, bucket_id: str) -> None:
-        """Put the bucket and all below it into the trash."""
-        bucket = self.tree.live(bucket_id)
-        gone = tuple(node.bucket_id for node, _ in self.tree.subtree(bucket))
-        self.decide(bucket_id, BucketDeleted(bucket_ids=gone, parent_bucket_id=bucket.parent))
-
-    def restore(self, bucket_id: str) -> None:
-        """Bring the bucket back to where it was, with all that went with it."""
-        bucket = self.tree.buckets.get(bucket_id)
-        if bucket is None:
-            raise NotFound(f"There is no bucket {bucket_id}.")
-        if any(up.trashed for up in self.tree.above(bucket)):
-            raise Conflict("The bucket above it is in the trash: restore that one first.")
-        if not bucket.trashed:
-            raise Conflict(f"Bucket {bucket_id} is not in the trash.")
-        self._check_depth(self.tree.depth(bucket) + self._height(bucket))
-        back = tuple(node.bucket_id for node, _ in self.tree.subtree(bucket))
-        self.decide(bucket_id, BucketRestored(bucket_ids=back, parent_bucket_id=bucket.parent))
-
-    def _height(self, bucket: Bucket) -> int:
-        return 1 + max(level for _, level in self.tree.subtree(bucket))
-
-    def _check_depth(self, levels: int) -> None:
-        if levels > self.max_depth:
-            raise Conflict(
-                f"That would put buckets {levels} deep; at most {self.max_depth} are allowed."
-            )

@@ -24,6 +24,8 @@ EVENTS: dict[str, type[Event]] = {
         bucket.BucketStructureChanged,
         bucket.BucketDeleted,
         bucket.BucketRestored,
+        bucket.BucketBlobAdded,
+        bucket.BucketBlobRemoved,
         schema.SchemaRegistered,
         schema.SchemaStatusChanged,
         processor.ProcessorRegistered,
