@@ -32,16 +32,24 @@ class BucketTypes:
         self._schemas = schemas
 
     async def check(
-        self, user_id: str, bucket: BucketDescription, below: Sequence[BucketDescription] = ()
+        self,
+        user_id: str,
+        asked: Sequence[BucketDescription],
+        meant: Sequence[BucketDescription] = (),
+        place: str = "",
     ) -> None:
-        """Raise Invalid with everything that is wrong with the metadata of a bucket, and of those
-        that a template makes below it.
+        """Raise Invalid with everything that is wrong with the metadata of some buckets.
+
+        That of the ones `asked` for stands in the request; the ones `meant` are only named there,
+        at `place`.
         """
-        bound = await self._bound(user_id, {bucket.type, *(one.type for one in below)})
-        errors = await self._errors(user_id, bound, bucket)
-        for one in below:
+        bound = await self._bound(user_id, {one.type for one in (*asked, *meant)})
+        errors: list[FieldError] = []
+        for one in asked:
+            errors += await self._errors(user_id, bound, one)
+        for one in meant:
             errors.extend(
-                FieldError("/template", error.keyword, f"{one.name}{error.path}: {error.message}")
+                FieldError(place, error.keyword, f"{one.name}{error.path}: {error.message}")
                 for error in await self._errors(user_id, bound, one)
             )
         if errors:

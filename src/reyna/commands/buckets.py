@@ -59,7 +59,7 @@ class BucketCommands:
         below = [] if template is None else template.descriptions()
 
         async def attempt(bucket_id: str) -> Decision:
-            await self._types.check(caller.user_id, description, below)
+            await self._types.check(caller.user_id, [description], below, "/template")
             tree = await self._boundaries.tree(caller.user_id)
             rules = TreeRules(caller.user_id, tree, self._max_depth)
             children = () if template is None else template.below(bucket_id, caller.key)
@@ -77,7 +77,7 @@ class BucketCommands:
 
         async def check(tree: Tree) -> None:
             if asked.type is not UNSET or asked.metadata is not UNSET:
-                await self._types.check(caller.user_id, _patched(tree.live(bucket_id), asked))
+                await self._types.check(caller.user_id, [_patched(tree.live(bucket_id), asked)])
 
         def rule(rules: TreeRules) -> None:
             description = _patched(rules.tree.live(bucket_id), asked)

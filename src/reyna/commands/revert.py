@@ -76,7 +76,7 @@ class Reverts:
             if to < seq:
                 then = await self._bucket_then(caller.user_id, bucket_id, to)
                 if (then.type, then.metadata) != (present.type, present.metadata):
-                    await self._types.check(caller.user_id, _description(then))
+                    await self._types.check(caller.user_id, [], [_description(then)], "/to")
                 rules.revert(bucket_id, then, to)
             else:
                 await self._check_reached(to)

@@ -130,7 +130,7 @@ class Log:
 
     async def last_of_each(self, *filters: str, up_to: int | None = None) -> list[Stored] | None:
         """The last message of each subject under the filters, in order; None if there are over
-        1024, or over 64 MiB of them. With `up_to`, a seq from 1: as it was right after that one.
+        1024, or over 64 MiB of them. `up_to`, a seq that the log has reached: as it was after that.
         """
         body: dict[str, object] = {"multi_last": filters}
         if up_to is not None:
