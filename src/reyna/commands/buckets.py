@@ -55,7 +55,6 @@ class BucketCommands:
             metadata=bucket_metadata(asked.metadata),
             tags=tuple(dict.fromkeys(asked.tags)),
         )
-
         below = [] if template is None else template.descriptions()
 
         async def attempt(bucket_id: str) -> Decision:
