@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET, UnsetType
 
 from reyna.domain import blob, bucket
 from reyna.domain.blob import BlobCreated, BlobUpdated, Provenance
@@ -27,6 +28,7 @@ _json = st.dictionaries(st.text(), st.text() | _whole | st.none(), max_size=3)
 _BY_TYPE: dict[object, st.SearchStrategy[object]] = {
     int: _whole,
     int | None: st.none() | _whole,
+    int | UnsetType: st.just(UNSET) | _whole,
     float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
     msgspec.Raw: st.builds(lambda value: msgspec.Raw(msgspec.json.encode(value)), _json),
 }

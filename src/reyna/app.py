@@ -20,6 +20,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 import schemas as shipped
+import templates as files
 from reyna import __version__, content
 from reyna.api import (
     asyncapi,
@@ -33,17 +34,21 @@ from reyna.api import (
     problems,
 )
 from reyna.api import schemas as schema_routes
+from reyna.api import templates as template_routes
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge, stamp
 from reyna.api.views import view_router
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
+from reyna.commands.bucket_types import BucketTypes
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.registry import Registry
+from reyna.commands.revert import Reverts
 from reyna.commands.schemas import Schemas
 from reyna.commands.stored_blobs import StoredBlobs
+from reyna.commands.templates import Templates
 from reyna.content import Processor, Projection
 from reyna.database import open_engine
 from reyna.errors import Unavailable
@@ -120,12 +125,15 @@ async def studio(
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
         handler = Handler(log, boundaries, idempotency)
+        templates, types = Templates(files.load()), BucketTypes(log, schemas)
         app = _application(
             settings,
             tokens,
             accounts,
             BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
-            BucketCommands(handler, boundaries, settings.max_depth),
+            BucketCommands(handler, boundaries, types, templates, settings.max_depth),
+            Reverts(log, handler, boundaries, types, settings.max_depth),
+            templates,
             Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
             hub,
             views,
@@ -145,6 +153,8 @@ def _application(
     accounts: Accounts,
     blobs: BlobCommands,
     buckets: BucketCommands,
+    reverts: Reverts,
+    templates: Templates,
     registry: Registry,
     hub: Hub,
     views: Views,
@@ -158,7 +168,8 @@ def _application(
         path=commands.PREFIX,
         route_handlers=[
             auth.router,
-            *commands.routes(blobs, buckets),
+            *commands.routes(blobs, buckets, reverts),
+            *template_routes.routes(templates),
             *schema_routes.routes(registry),
             *events.routes(hub.log),
             *(view_router(one, views, workers.readiness) for one in projections),

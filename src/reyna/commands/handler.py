@@ -110,7 +110,7 @@ class Handler:
                     raise
         if first.meta.fingerprint != caller.fingerprint:
             raise Invalid("This Idempotency-Key was used before with another request.")
-        return Answer(first.entity_id, first.seq, first.time)
+        return Answer(first.entity_id, first.seq + first.meta.batch - 1, first.time)
 
     async def _event(self, boundary: Boundary, event_id: str) -> Record | None:
         """The event of that id, if it is among the last ones of the boundary."""
@@ -160,6 +160,7 @@ def _drafts(
                 type=type_of(one.event),
                 actor=f"user:{caller.user_id}",
                 fingerprint=caller.fingerprint,
+                batch=len(decided) if number == 0 else 1,
             ),
         )
         for number, one in enumerate(decided)

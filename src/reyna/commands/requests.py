@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.domain.schema import Compatibility, Status
-from reyna.errors import FieldError, Invalid, Malformed
+from reyna.errors import FieldError, Invalid, Malformed, TooLarge
 from reyna.log.subjects import END, ID_PATTERN
 
 MAX_NAME = 200
@@ -61,13 +61,16 @@ class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A new bucket, last among its parent's children; without a parent, a root."""
+    """A new bucket, last among its parent's children; without a parent, a root. With a `template`
+    the buckets that it names are made below it.
+    """
 
     name: str
     type: BucketType
     parent_bucket_id: Id | None = None
     metadata: dict[str, object] = {}
     tags: tuple[str, ...] = ()
+    template: str | None = None
 
 
 class UpdateBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,12 @@ class MoveBucket(msgspec.Struct, frozen=True, kw_only=True):
 
     parent_bucket_id: Id | None
     position: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class Revert(msgspec.Struct, frozen=True, kw_only=True):
+    """Back to how it was right after the event `to`."""
+
+    to: Annotated[int, msgspec.Meta(ge=1, description="A seq.")]
 
 
 class RegisterSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +147,17 @@ def check_bucket(name: str, tags: Sequence[str]) -> None:
     if len(name) > MAX_NAME:
         errors.append(FieldError("/name", "maxLength", f"At most {MAX_NAME} characters."))
     _raise(errors)
+
+
+def bucket_metadata(value: object) -> msgspec.Raw:
+    """A bucket's metadata as JSON. Raises Malformed or TooLarge."""
+    check_nesting("/metadata", value)
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > MAX_BUCKET_METADATA:
+        raise TooLarge(
+            f"The metadata has {len(encoded)} bytes; at most {MAX_BUCKET_METADATA} are taken."
+        )
+    return msgspec.Raw(encoded)
 
 
 def check_nesting(path: str, value: object) -> None:

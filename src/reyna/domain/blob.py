@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque, Rules
 from reyna.errors import Conflict, NotFound
@@ -78,12 +79,15 @@ class BlobDerived(BlobContent, frozen=True, kw_only=True):
 
 
 class BlobUpdated(BlobContent, frozen=True, kw_only=True):
-    """The blob's content was replaced; `changed` names the fields that differ from before."""
+    """The blob's content was replaced; `changed` names the fields that differ from before,
+    `reverted_to` the seq whose content it has again.
+    """
 
     VERB: ClassVar[str] = "updated"
     TOPIC: ClassVar[str] = "blob.updated"
 
     changed: tuple[str, ...]
+    reverted_to: int | UnsetType = UNSET
 
 
 class BlobDeleted(BlobEvent, frozen=True, kw_only=True):
@@ -172,8 +176,10 @@ class BlobRules(Rules):
             raise Conflict(f"Blob {self.blob_id} exists already.")
         self.decide(self.blob_id, event)
 
-    def update(self, content: BlobContent) -> None:
-        """Replace the content; nothing is decided when nothing would change."""
+    def update(self, content: BlobContent, reverted_to: int | UnsetType = UNSET) -> None:
+        """Replace the content; nothing is decided when nothing would change. `reverted_to`: the
+        seq after which it was so before.
+        """
         blob = self.present()
         changed = tuple(
             name
@@ -191,6 +197,7 @@ class BlobRules(Rules):
                     tags=content.tags,
                     metadata=content.metadata,
                     changed=changed,
+                    reverted_to=reverted_to,
                 ),
             )
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import msgspec
 from fractional_indexing import generate_key_between
+from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque
 from reyna.errors import NotFound
@@ -52,17 +53,20 @@ class BucketCreated(BucketDescription, frozen=True, kw_only=True):
 
 
 class BucketUpdated(BucketDescription, frozen=True, kw_only=True):
-    """The description was replaced; `changed` names the fields that differ from before."""
+    """The description was replaced; `changed` names the fields that differ from before,
+    `reverted_to` the seq after which it was so already.
+    """
 
     VERB: ClassVar[str] = "updated"
     TOPIC: ClassVar[str] = "bucket.updated"
 
     changed: tuple[str, ...]
+    reverted_to: int | UnsetType = UNSET
 
 
 class BucketStructureChanged(BucketEvent, frozen=True, kw_only=True):
     """The bucket moved, with all below it. `position` counts from 0 among its new brothers and
-    sisters.
+    sisters; `reverted_to` is the seq after which it stood there already.
     """
 
     VERB: ClassVar[str] = "structure.changed"
@@ -72,6 +76,7 @@ class BucketStructureChanged(BucketEvent, frozen=True, kw_only=True):
     position: int
     parent_bucket_id: str | None = None
     previous_parent_bucket_id: str | None = None
+    reverted_to: int | UnsetType = UNSET
 
 
 class BucketDeleted(BucketEvent, frozen=True, kw_only=True):
@@ -116,6 +121,14 @@ class BucketBlobRemoved(BucketFiling, frozen=True, kw_only=True):
 
     VERB: ClassVar[str] = "blob.removed"
     TOPIC: ClassVar[str] = "bucket.blob.removed"
+
+
+class NewBucket(msgspec.Struct, frozen=True):
+    """A bucket to be made, with all that is to be below it, in order."""
+
+    bucket_id: str
+    description: BucketDescription
+    children: tuple[NewBucket, ...] = ()
 
 
 class Filing(msgspec.Struct, frozen=True):
@@ -223,6 +236,18 @@ class Tree:
         ranks = [taken for taken, _ in self._children.get(parent, ())]
         index = len(ranks) if rank is None else bisect_left(ranks, rank)
         return str(generate_key_between(ranks[index - 1] if index else None, rank))
+
+    def rank_again(self, bucket: Bucket, parent: str | None, rank: str) -> str:
+        """The rank for a bucket that shall have `rank` under `parent` again: that one, or if
+        another has it by now, one right before.
+        """
+        children = self._children.get(parent, [])
+        index = bisect_left(children, (rank, ""))
+        if index == len(children) or children[index][0] != rank:
+            return rank
+        if bucket.bucket_id in {child for _, child in children[max(index - 1, 0) : index + 1]}:
+            return bucket.rank
+        return self.rank_before(parent, rank)
 
     def subtree(self, bucket: Bucket) -> Iterator[tuple[Bucket, int]]:
         """The bucket and all below it that is not in the trash, with the levels below `bucket`."""

@@ -128,11 +128,14 @@ class Log:
                 return seq
             raise WrongExpectedSeq(ack.error.description)
 
-    async def last_of_each(self, filter_: str) -> list[Stored] | None:
-        """The last message of each subject under `filter_`, in order; None if there are over
-        1024, or over 64 MiB of them.
+    async def last_of_each(self, *filters: str, up_to: int | None = None) -> list[Stored] | None:
+        """The last message of each subject under the filters, in order; None if there are over
+        1024, or over 64 MiB of them. `up_to`, a seq that the log has reached: as it was after that.
         """
-        return await self._direct({"multi_last": [filter_]})
+        body: dict[str, object] = {"multi_last": filters}
+        if up_to is not None:
+            body["up_to_seq"] = up_to
+        return await self._direct(body)
 
     async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
         """The messages under `filter_` after `seq`, in order; None if there are more than
