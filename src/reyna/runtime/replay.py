@@ -10,7 +10,6 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection as SyncConnection
@@ -20,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from reyna.content import Projection, Tables, Tx
 from reyna.database import alone, is_outage, reading, writing
 from reyna.errors import ReynaError
-from reyna.ids import new_id, rfc3339
+from reyna.ids import new_id
 from reyna.log import subjects
 from reyna.log.follow import Batch, read
-from reyna.log.record import Record, decode
+from reyna.log.record import Record
 from reyna.log.stream import Log
 from reyna.runtime.projector import decode_wanted, select_for
 from reyna.runtime.views import Views, aside, checkpoints, read_checkpoint, set_aside
@@ -106,20 +105,6 @@ class Replay:
                 for table, (was, _), (becomes, rows) in zip(tables, live, rebuilt, strict=True)
             )
         return proofs
-
-    async def position_at(self, moment: datetime) -> int:
-        """The seq of the last event before the first that was decided after `moment`; 0 if there
-        is none.
-        """
-        position, time = 0, rfc3339(moment)
-        messages = read(self._log.connection, [subjects.ALL], 0, await self._log.head())
-        async with aclosing(messages) as batches:
-            async for batch in batches:
-                for stored in batch.messages:
-                    if decode(stored).time > time:
-                        return position
-                    position = stored.seq
-        return position
 
     async def _fill(self, builds: list[_Build], to: int, report: Report) -> None:
         async for batch in self._batches(builds, to):
