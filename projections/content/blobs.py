@@ -9,20 +9,11 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
-from sqlalchemy import (
-    CTE,
-    ColumnElement,
-    RowMapping,
-    Select,
-    and_,
-    false,
-    func,
-    literal,
-    or_,
-    select,
-)
+from sqlalchemy import and_, select
 
-from projections.content.tables import arrivals, blobs, buckets, filings, holds, tags
+from projections.content import walks
+from projections.content.tables import blobs, buckets, filings, holds
+from projections.content.walks import Query
 from reyna.api.views import (
     DEFAULT_LIMIT,
     CallersView,
@@ -35,12 +26,8 @@ from reyna.api.views import (
 from reyna.errors import NotFound
 from reyna.log.subjects import token
 
-FEW = 2000
-"""Up to so many blobs below a bucket are gathered and sorted; more are met in their order."""
-
 _TAGS = msgspec.json.Decoder(tuple[str, ...])
 Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
-Query = Select[tuple[object, ...]]
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +62,9 @@ class BlobPage(msgspec.Struct, frozen=True):
 @get("/blobs/{blob_id:str}", tags=["blobs"])
 async def get_blob(view: View, blob_id: FromPath[str]) -> Response[Blob]:
     """One blob."""
-    query = present(view).where(blobs.c.blob_id == token(blob_id))
-    found = await read(view, await view.rows(query))
+    query = present(view).with_only_columns(blobs.c.since)
+    versions = await view.tuples(query.where(blobs.c.blob_id == token(blob_id)))
+    found = await read(view, [since for (since,) in versions])
     if not found:
         raise NotFound(f"There is no blob {blob_id}.")
     return Response(found[0], headers={"ETag": f'"{found[0].seq}"'})
@@ -98,55 +86,29 @@ async def list_blobs(
     cursor: Cursor = None,
 ) -> BlobPage:
     """The caller's blobs, newest first unless `sort` says otherwise."""
-    query = present(view, trashed=trashed)
-    # What a filter's own table keeps in order need not be sorted.
-    column: ColumnElement[str] = blobs.c[sort.lstrip("-")]
-    by_age = column is blobs.c.created_at
+    wanted = present(view, trashed=trashed)
     if schema_id is not None:
-        query = query.where(blobs.c.schema_id == schema_id)
+        wanted = wanted.where(blobs.c.schema_id == schema_id)
     if parent_id is not None:
-        query = query.where(blobs.c.parent_id == token(parent_id))
-    if tag is not None:
-        query = query.join(tags, tags.c.since == blobs.c.since)
-        query = query.where(tags.c.user_id == view.user_id, tags.c.tag == tag)
-        column = tags.c.created_at if by_age else column
-    if bucket_id is not None and recursive:
-        query = query.where(await _below(view, token(bucket_id)))
-    elif bucket_id is not None:
-        query = query.join(filings, filings.c.blob_id == blobs.c.blob_id)
-        query = query.where(filings.c.bucket_id == token(bucket_id), holds(filings, view))
-        query = query.where(_living_bucket(view, bucket_id))
-        column = filings.c.created_at if by_age else column
-    return await _page(view, query, column, sort, limit, cursor)
-
-
-async def _page(
-    view: CallersView,
-    query: Query,
-    column: ColumnElement[str],
-    sort: Sort,
-    limit: int,
-    cursor: str | None,
-) -> BlobPage:
-    # The id of the table that is walked, so that its order serves.
-    of_table = column.table if isinstance(column, type(blobs.c.created_at)) else blobs
-    blob_id = of_table.c.blob_id
-    descending = sort.startswith("-")
-    if cursor is not None:
-        value, last = decode_cursor(cursor, tuple[str, str])
-        beyond, id_beyond = (
-            (column < value, blob_id < last) if descending else (column > value, blob_id > last)
-        )
-        query = query.where(or_(beyond, and_(column == value, id_beyond)))
-    query = query.order_by(*(c.desc() if descending else c.asc() for c in (column, blob_id)))
-    rows = await view.rows(query.limit(limit + 1))
-    page = rows[:limit]
-    more = (
-        encode_cursor(page[-1][sort.lstrip("-")], page[-1]["blob_id"])
-        if len(rows) > limit
-        else None
-    )
-    return BlobPage(await read(view, page), more)
+        wanted = wanted.where(blobs.c.parent_id == token(parent_id))
+    by = sort.lstrip("-")
+    if bucket_id is not None:
+        if tag is not None:
+            wanted = wanted.where(walks.has_tag(view, tag))
+        into = walks.below_bucket if recursive else walks.in_bucket
+        walk = await into(view, token(bucket_id), wanted, by)
+    elif tag is not None:
+        walk = walks.with_tag(view, tag, wanted, by)
+    elif parent_id is not None:
+        walk = walks.gathered(wanted.with_only_columns(blobs.c.since), by)
+    else:
+        walk = walks.along_blobs(wanted, by)
+    after = None if cursor is None else decode_cursor(cursor, tuple[str, str])
+    query = walk.page(descending=sort.startswith("-"), after=after, most=limit + 1)
+    found = await view.tuples(query)
+    page = await read(view, [since for since, _, _ in found[:limit]])
+    more = encode_cursor(*found[limit - 1][1:]) if len(found) > limit else None
+    return BlobPage(page, more)
 
 
 def present(view: CallersView, *, trashed: bool = False) -> Query:
@@ -156,59 +118,16 @@ def present(view: CallersView, *, trashed: bool = False) -> Query:
     )
 
 
-def _living_bucket(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
-    return (
-        select(buckets.c.bucket_id)
-        .where(
-            buckets.c.bucket_id == bucket_id,
-            buckets.c.user_id == view.user_id,
-            holds(buckets, view),
-            buckets.c.hidden.is_(False),
-        )
-        .exists()
-    )
-
-
-def _subtree(view: CallersView, bucket_id: str) -> CTE:
-    """The ids of a bucket that is not in the trash, and of all below it."""
-    living = select(buckets.c.bucket_id).where(
-        buckets.c.user_id == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
-    )
-    top = living.where(buckets.c.bucket_id == bucket_id).cte("subtree", recursive=True)
-    return top.union(living.join(top, buckets.c.parent_bucket_id == top.c.bucket_id))
-
-
-async def _below(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
-    """Whether a blob is in a bucket or below it."""
-    subtree = _subtree(view, bucket_id)
-    inside = select(subtree.c.bucket_id)
-    number = select(func.sum(arrivals.c.change).label("number")).where(
-        arrivals.c.user_id == view.user_id, arrivals.c.bucket_id.in_(inside)
-    )
-    (row,) = await view.rows(number)
-    if row["number"] is None:
-        return false()
-    filed = select(literal(1)).where(holds(filings, view), filings.c.bucket_id.in_(inside))
-    if row["number"] > FEW:
-        return filed.where(filings.c.blob_id == blobs.c.blob_id).exists()
-    return blobs.c.blob_id.in_(filed.with_only_columns(filings.c.blob_id))
-
-
-async def read(view: CallersView, rows: Sequence[RowMapping]) -> list[Blob]:
-    """The blobs of some rows, with their buckets and what was derived from them."""
-    ids = [row["blob_id"] for row in rows]
-    if not ids:
+async def read(view: CallersView, versions: Sequence[int]) -> list[Blob]:
+    """The blobs of some versions, in that order, with their buckets and what came of them."""
+    if not versions:
         return []
+    found = await view.rows(select(blobs).where(blobs.c.since.in_(versions)))
+    by_version = {row["since"]: row for row in found}
+    rows = [by_version[since] for since in versions]
+    ids = [row["blob_id"] for row in rows]
     where, filed_at = await _filed(view, ids)
-    derived: dict[str, list[str]] = {}
-    children = (
-        present(view)
-        .with_only_columns(blobs.c.parent_id, blobs.c.blob_id)
-        .where(blobs.c.parent_id.in_(ids), blobs.c.source_seq.is_not(None))
-        .order_by(blobs.c.created_at, blobs.c.blob_id)
-    )
-    for row in await view.rows(children):
-        derived.setdefault(row["parent_id"], []).append(row["blob_id"])
+    derived = await _derived(view, ids)
     changed = await _changed(view, {r["parent_id"] for r in rows if r["source_seq"] is not None})
     return [
         Blob(
@@ -233,6 +152,20 @@ async def read(view: CallersView, rows: Sequence[RowMapping]) -> list[Blob]:
         )
         for row in rows
     ]
+
+
+async def _derived(view: CallersView, blob_ids: Sequence[str]) -> dict[str, list[str]]:
+    """What processors made of some blobs, the oldest first."""
+    columns = (blobs.c.parent_id, blobs.c.created_at, blobs.c.blob_id)
+    query = (
+        present(view)
+        .with_only_columns(*columns)
+        .where(blobs.c.parent_id.in_(blob_ids), blobs.c.source_seq.is_not(None))
+    )
+    derived: dict[str, list[str]] = {}
+    for parent_id, _, blob_id in sorted(await view.tuples(query)):
+        derived.setdefault(parent_id, []).append(blob_id)
+    return derived
 
 
 async def _filed(

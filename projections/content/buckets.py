@@ -15,9 +15,7 @@ from litestar.response import Response
 from sqlalchemy import (
     ColumnElement,
     RowMapping,
-    Select,
     and_,
-    case,
     func,
     literal,
     or_,
@@ -25,7 +23,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from projections.content.tables import arrivals, buckets, holds
+from projections.content.tables import buckets, fills, holds
+from projections.content.walks import living_buckets
 from reyna.api.views import (
     DEFAULT_LIMIT,
     CallersView,
@@ -95,7 +94,7 @@ class BucketPage(msgspec.Struct, frozen=True):
 @get("/buckets/{bucket_id:str}", tags=["buckets"])
 async def get_bucket(view: View, bucket_id: FromPath[str]) -> Response[Bucket]:
     """One bucket."""
-    rows = await view.rows(living(view).where(buckets.c.bucket_id == token(bucket_id)))
+    rows = await view.rows(living_buckets(view).where(buckets.c.bucket_id == token(bucket_id)))
     if not rows:
         raise NotFound(f"There is no bucket {bucket_id}.")
     (bucket,) = await _read(view, rows)
@@ -112,7 +111,7 @@ async def list_buckets(
     cursor: Cursor = None,
 ) -> BucketPage:
     """The caller's buckets, oldest first; those of one parent in their order in the tree."""
-    query = living(view)
+    query = living_buckets(view)
     place: ColumnElement[str] = buckets.c.created_at
     if bucket_type is not None:
         query = query.where(buckets.c.type == bucket_type)
@@ -132,32 +131,14 @@ async def list_buckets(
     return BucketPage(await _read(view, page), more)
 
 
-def living(view: CallersView) -> Select[tuple[object, ...]]:
-    """The caller's buckets that are there at the moment asked for."""
-    return select(buckets).where(
-        buckets.c.user_id == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
-    )
-
-
 async def filled(view: CallersView, bucket_ids: Sequence[str] | None = None) -> dict[str, Filled]:
     """What is in some buckets, or in all that hold or held anything."""
-    query = (
-        select(
-            arrivals.c.bucket_id,
-            func.sum(arrivals.c.change).label("blobs"),
-            func.max(case((arrivals.c.filing, arrivals.c.seq), else_=0)).label("seq"),
-        )
-        .where(arrivals.c.user_id == view.user_id)
-        .group_by(arrivals.c.bucket_id)
+    query = select(fills.c.bucket_id, fills.c.blobs, fills.c.filed_seq).where(
+        fills.c.user_id == view.user_id, holds(fills, view)
     )
     if bucket_ids is not None:
-        query = query.where(arrivals.c.bucket_id.in_(bucket_ids))
-    if view.at is not None:
-        query = query.where(arrivals.c.seq <= view.at)
-    return {
-        bucket_id: Filled(int(blobs), int(seq))
-        for bucket_id, blobs, seq in await view.tuples(query)
-    }
+        query = query.where(fills.c.bucket_id.in_(bucket_ids))
+    return {row[0]: Filled(row[1], row[2]) for row in await view.tuples(query)}
 
 
 async def _read(view: CallersView, rows: Sequence[RowMapping]) -> list[Bucket]:
@@ -196,7 +177,7 @@ async def _read(view: CallersView, rows: Sequence[RowMapping]) -> list[Bucket]:
 async def _in_order(view: CallersView, which: ColumnElement[bool]) -> dict[str | None, list[str]]:
     """The ids of some living buckets in order, by their parent."""
     query = (
-        living(view)
+        living_buckets(view)
         .with_only_columns(buckets.c.parent_bucket_id, buckets.c.bucket_id)
         .where(which)
         .order_by(buckets.c.rank, buckets.c.bucket_id)
@@ -209,12 +190,12 @@ async def _in_order(view: CallersView, which: ColumnElement[bool]) -> dict[str |
 
 async def _depths(view: CallersView, bucket_ids: Sequence[str]) -> dict[str, int]:
     """How many buckets are above each of some living ones."""
-    base = living(view).with_only_columns(
+    base = living_buckets(view).with_only_columns(
         buckets.c.bucket_id.label("start"), buckets.c.parent_bucket_id.label("parent")
     )
     line = base.where(buckets.c.bucket_id.in_(bucket_ids)).cte("line", recursive=True)
     line = line.union(
-        living(view)
+        living_buckets(view)
         .with_only_columns(line.c.start, buckets.c.parent_bucket_id)
         .where(buckets.c.bucket_id == line.c.parent)
     )

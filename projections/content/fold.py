@@ -6,12 +6,12 @@ inserted and what has come to an end is closed. A fold never changes a row other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import Table, bindparam, select, update
 
-from projections.content.tables import FOREVER, arrivals, blobs, buckets, filings, tags
+from projections.content.tables import FOREVER, blobs, buckets, filings, fills, metadata, tags
 from reyna.api.views import tag_lines
 from reyna.content import Tx
 from reyna.domain.blob import (
@@ -42,7 +42,7 @@ Row = dict[str, object]
 
 
 class Fold:
-    """One batch. `blobs`, `buckets` and `filings` are the rows that hold, by their ids."""
+    """One batch. What it touches is kept by its ids, as the last event seen leaves it."""
 
     def __init__(self, tx: Tx, records: Sequence[Record]) -> None:
         self._tx = tx
@@ -51,10 +51,10 @@ class Fold:
         self._blobs: dict[str, Row] = {}
         self._buckets: dict[str, Row] = {}
         self._filings: dict[str, dict[str, Row]] = {}
-        self._new: dict[Table, list[Row]] = {
-            t: [] for t in (blobs, tags, filings, arrivals, buckets)
-        }
-        self._closed: dict[Table, list[Row]] = {t: [] for t in (blobs, filings, buckets)}
+        self._fills: dict[str, Row] = {}
+        self._new: dict[Table, list[Row]] = {table: [] for table in metadata.sorted_tables}
+        closing = (blobs, filings, fills, buckets)
+        self._closed: dict[Table, list[Row]] = {table: [] for table in closing}
 
     async def apply(self) -> None:
         """Fold all records, in order, and write what comes of it."""
@@ -70,35 +70,23 @@ class Fold:
             await self._tx.insert(table, rows)
 
     async def _load(self) -> None:
-        blob_ids: dict[str, None] = {}
-        bucket_ids: dict[str, None] = {}
-        for record in self._records:
-            match record.event:
-                case BlobCreated() | BlobDerived() | BucketCreated():
-                    continue
-                case BucketDeleted() | BucketRestored() as event:
-                    bucket_ids |= dict.fromkeys(event.bucket_ids)
-                case BucketFiling() as event:
-                    blob_ids[event.blob_id] = None
-                    continue
-            wanted = blob_ids if record.subject.kind == "blob" else bucket_ids
-            wanted[record.entity_id] = None
-        for row in await self._holding(blobs, "blob_id", list(blob_ids)):
+        blob_ids, bucket_ids, filled = _touched(self._records)
+        for row in await self._holding(blobs, "blob_id", blob_ids):
             self._blobs[str(row["blob_id"])] = row
-        for row in await self._holding(filings, "blob_id", list(blob_ids)):
+        for row in await self._holding(filings, "blob_id", blob_ids):
             self._filings.setdefault(str(row["blob_id"]), {})[str(row["bucket_id"])] = row
-        for row in await self._holding(buckets, "bucket_id", list(bucket_ids)):
+            filled.add(str(row["bucket_id"]))
+        for row in await self._holding(fills, "bucket_id", filled):
+            self._fills[str(row["bucket_id"])] = row
+        for row in await self._holding(buckets, "bucket_id", bucket_ids):
             self._buckets[str(row["bucket_id"])] = row
 
-    async def _holding(self, declared: Table, key: str, ids: Sequence[str]) -> list[Row]:
-        table = self._tx[declared]
+    async def _holding(self, declared: Table, key: str, ids: Iterable[str]) -> list[Row]:
+        table, wanted = self._tx[declared], list(ids)
         rows: list[Row] = []
-        for start in range(0, len(ids), IDS):
-            found = await self._tx.execute(
-                select(table).where(
-                    table.c[key].in_(ids[start : start + IDS]), table.c.until == FOREVER
-                )
-            )
+        for start in range(0, len(wanted), IDS):
+            some = table.c[key].in_(wanted[start : start + IDS])
+            found = await self._tx.execute(select(table).where(some, table.c.until == FOREVER))
             rows.extend(dict(row) for row in found.mappings())
         return rows
 
@@ -190,16 +178,21 @@ class Fold:
 
     def _count(self, record: Record, bucket_id: str, change: int) -> None:
         filing = isinstance(record.event, BucketFiling)
-        if change or filing:
-            self._new[arrivals].append(
-                {
-                    "user_id": record.owner,
-                    "bucket_id": bucket_id,
-                    "seq": record.seq,
-                    "change": change,
-                    "filing": filing,
-                }
-            )
+        if not change and not filing:
+            return
+        old = self._fills.get(bucket_id)
+        if old is not None:
+            self._close(fills, old, record.seq)
+        row: Row = {
+            "bucket_id": bucket_id,
+            "since": record.seq,
+            "until": FOREVER,
+            "user_id": record.owner,
+            "blobs": (int(str(old["blobs"])) if old else 0) + change,
+            "filed_seq": record.seq if filing else old["filed_seq"] if old else 0,
+        }
+        self._fills[bucket_id] = row
+        self._new[fills].append(row)
 
     def _close(self, table: Table, row: Row, seq: int) -> None:
         """End a version. One made in this batch has not been written yet."""
@@ -218,6 +211,31 @@ class Fold:
         await self._tx.execute(
             statement, [{f"b_{name}": row[name] for name in (*keys, "until")} for row in rows]
         )
+
+
+def _touched(records: Sequence[Record]) -> tuple[set[str], set[str], set[str]]:
+    """The blobs and buckets that records change, and the buckets whose number of blobs they change.
+
+    What a batch makes itself need not be read.
+    """
+    blob_ids: set[str] = set()
+    bucket_ids: set[str] = set()
+    filled: set[str] = set()
+    for record in records:
+        match record.event:
+            case BlobCreated() | BlobDerived() as event:
+                filled.update(event.bucket_ids)
+            case BucketCreated():
+                pass
+            case BucketFiling() as event:
+                blob_ids.add(event.blob_id)
+                filled.add(record.entity_id)
+            case BucketDeleted() | BucketRestored() as event:
+                bucket_ids.update(event.bucket_ids, (record.entity_id,))
+            case _:
+                touched = blob_ids if record.subject.kind == "blob" else bucket_ids
+                touched.add(record.entity_id)
+    return blob_ids, bucket_ids, filled
 
 
 def _first_version(record: Record, event: BlobCreated | BlobDerived) -> Row:

@@ -7,8 +7,9 @@ from litestar import get
 from litestar.params import FromPath
 from sqlalchemy import RowMapping, select
 
-from projections.content.blobs import Query, present
+from projections.content.blobs import present
 from projections.content.tables import blobs, holds
+from projections.content.walks import Query
 from reyna.api.views import CallersView, View
 from reyna.errors import NotFound
 from reyna.log.subjects import token

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    SmallInteger,
     String,
     Table,
     Text,
@@ -52,8 +51,8 @@ blobs = Table(
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),
-    Index("blob_versions_by_blob", "blob_id", "since"),
-    Index("blob_versions_by_parent", "parent_id"),
+    Index("blob_versions_by_blob", "user_id", "blob_id", "until"),
+    Index("blob_versions_by_parent", "user_id", "parent_id", "until"),
     Index("blob_versions_by_age", "user_id", "created_at", "blob_id", "until"),
     Index("blob_versions_by_change", "user_id", "updated_at", "blob_id", "until"),
     Index("blob_versions_by_schema", "user_id", "schema_id", "created_at", "blob_id", "until"),
@@ -87,18 +86,19 @@ filings = Table(
 """Which blob was in which bucket, trashed or not; `created_at` is the blob's, `place` the bucket's
 among those of the blob."""
 
-arrivals = Table(
-    "bucket_arrivals",
+fills = Table(
+    "bucket_fills",
     metadata,
-    Column("user_id", String(64), primary_key=True),
     Column("bucket_id", String(64), primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("change", SmallInteger, nullable=False),
-    Column("filing", Boolean, nullable=False),
-    sqlite_with_rowid=False,
+    Column("since", BigInteger, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("user_id", String(64), nullable=False),
+    Column("blobs", Integer, nullable=False),
+    Column("filed_seq", BigInteger, nullable=False),
+    Index("bucket_fills_by_user", "user_id", "until"),
 )
-"""By how much each event changed the number of living blobs in a bucket. `filing`: the event was
-the bucket's own, not the blob's."""
+"""How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
+that filed one or took one out, 0 without any."""
 
 buckets = Table(
     "bucket_versions",
@@ -117,8 +117,12 @@ buckets = Table(
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("hidden", Boolean, nullable=False),
-    Index("bucket_versions_by_parent", "user_id", "parent_bucket_id", "until", "rank", "bucket_id"),
-    Index("bucket_versions_by_age", "user_id", "until", "created_at", "bucket_id"),
+    Index(
+        "bucket_versions_by_parent",
+        *("user_id", "parent_bucket_id", "until", "hidden", "rank", "bucket_id"),
+    ),
+    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until"),
+    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until"),
 )
 """All versions of all buckets. `hidden`: in the trash, itself or with one above it; `seq` is the
 bucket's own last event's, where `since` may be that of an event of one above it."""

@@ -11,14 +11,16 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from litestar.response import Response
 
-from projections.content.buckets import EMPTY, Bucket, Filled, Place, filled, living
+from projections.content.buckets import EMPTY, Bucket, Filled, Place, filled
 from projections.content.tables import buckets
+from projections.content.walks import living_buckets
 from reyna.api.views import CallersView, View
 from reyna.errors import NotFound
 from reyna.log.subjects import token
 
 _ENCODE = msgspec.json.Encoder().encode
 _COLUMNS = (
+    buckets.c.rank,
     buckets.c.bucket_id,
     buckets.c.parent_bucket_id,
     buckets.c.name,
@@ -29,7 +31,7 @@ _COLUMNS = (
     buckets.c.created_at,
     buckets.c.updated_at,
 )
-Row = tuple[str, str | None, str, str, str, str, int, str, str]
+Row = tuple[str, str, str | None, str, str, str, str, int, str, str]
 
 
 class BucketNode(Bucket, frozen=True, kw_only=True, gc=False):
@@ -86,8 +88,12 @@ class _Node(msgspec.Struct, frozen=True, gc=False):
 
 async def _forest(view: CallersView) -> list[_Node]:
     """All of the caller's buckets, each right before its children."""
-    query = living(view).with_only_columns(*_COLUMNS).order_by(buckets.c.rank, buckets.c.bucket_id)
-    rows: dict[str, Row] = {row[0]: row for row in await view.tuples(query)}
+    query = (
+        living_buckets(view)
+        .with_only_columns(*_COLUMNS)
+        .order_by(buckets.c.rank, buckets.c.bucket_id)
+    )
+    rows: dict[str, Row] = {row[1]: row for row in await view.tuples(query)}
     inside = await filled(view)
     user_id = view.user_id
     return [
@@ -97,21 +103,22 @@ async def _forest(view: CallersView) -> list[_Node]:
 
 
 def _node(row: Row, user_id: str, inside: Filled, place: Place) -> _Node:
+    _, bucket_id, parent_id, name, of_type, metadata, tags, seq, created_at, updated_at = row
     return _Node(
-        row[0],
+        bucket_id,
         user_id,
-        row[2],
-        row[3],
-        row[1],
+        name,
+        of_type,
+        parent_id,
         place.children,
         inside.blobs,
-        msgspec.Raw(row[4].encode()),
-        msgspec.Raw(row[5].encode()),
+        msgspec.Raw(metadata.encode()),
+        msgspec.Raw(tags.encode()),
         place.position,
         place.depth,
-        max(row[6], inside.seq),
-        row[7],
-        row[8],
+        max(seq, inside.seq),
+        created_at,
+        updated_at,
     )
 
 
@@ -123,7 +130,7 @@ def _arrange(rows: Iterable[Row]) -> list[tuple[str, Place]]:
     """
     children: dict[str | None, list[str]] = {}
     for row in rows:
-        children.setdefault(row[1], []).append(row[0])
+        children.setdefault(row[2], []).append(row[1])
     places: list[tuple[str, Place]] = []
     pending = [(child, at, 0) for at, child in enumerate(children.get(None, ()))]
     pending.reverse()
