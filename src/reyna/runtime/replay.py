@@ -14,7 +14,7 @@ from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import Table, delete, inspect, select, text, update
+from sqlalchemy import Select, Table, delete, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reyna.content import Projection, Tables, Tx
@@ -27,6 +27,7 @@ from reyna.log.record import Record, decode
 from reyna.log.stream import Log
 from reyna.runtime.projector import decode_wanted, select_for
 from reyna.runtime.views import Views, aside, checkpoints, read_checkpoint, set_aside
+from reyna.text_index import terms_of
 
 logger = logging.getLogger(__name__)
 
@@ -235,13 +236,21 @@ async def digest(connection: AsyncConnection, table: Table) -> tuple[str, int]:
     """The SHA-256 over all rows in the order of the primary key, and how many they are."""
     found = hashlib.sha256()
     rows = 0
-    query = select(table).order_by(*table.primary_key.columns)
-    result = await connection.stream(query.execution_options(yield_per=ROWS))
-    async for row in result:
-        found.update(msgspec.json.encode(tuple(row)))
-        found.update(b"\n")
+    async for line in _lines(connection, select(table).order_by(*table.primary_key.columns)):
+        found.update(line)
         rows += 1
+    terms = await connection.run_sync(terms_of, table)
+    if terms is not None:
+        async for line in _lines(connection, terms):
+            found.update(line)
     return found.hexdigest(), rows
+
+
+async def _lines(
+    connection: AsyncConnection, query: Select[*tuple[object, ...]]
+) -> AsyncIterator[bytes]:
+    async for row in await connection.stream(query.execution_options(yield_per=ROWS)):
+        yield msgspec.json.encode(tuple(row)) + b"\n"
 
 
 def _rename(connection: SyncConnection, projection: Projection, mark: str) -> None:
@@ -257,6 +266,7 @@ def _drop_left_over(connection: SyncConnection, projection: Projection) -> None:
     """Drop the tables of a rebuild that was killed."""
     quote = connection.dialect.identifier_preparer.quote
     stems = tuple(f"{table.name}{MARK}" for table in projection.tables.sorted_tables)
-    for name in inspect(connection).get_table_names():
+    # A text index goes before the tables that SQLite keeps behind it, and takes them along.
+    for name in sorted(inspect(connection).get_table_names()):
         if name.startswith(stems):
-            connection.execute(text(f"DROP TABLE {quote(name)}"))
+            connection.execute(text(f"DROP TABLE IF EXISTS {quote(name)}"))
