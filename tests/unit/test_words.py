@@ -117,11 +117,16 @@ def test_any_string_is_a_question_or_is_refused(asked: str) -> None:
         assert all(w and not set(w) & set("\"'\\ *()\x00") and not w.isspace() for w in term.words)
 
 
-@given(st.text())
-def test_cutting_words_again_gives_the_same(text: str) -> None:
-    """A word that was cut is found again by the same word."""
-    found = words(clean(text))
-    assert [w for word in found for w in words(word)] == found
+@given(st.text(max_size=MAX_QUESTION - 2))
+def test_a_text_is_found_by_itself(text: str) -> None:
+    """Whatever was written, asked for as a phrase it is the same words."""
+    text = text.replace('"', " ")
+    try:
+        question = parse(f'"{text}"')
+    except Invalid:
+        assert words(clean(text)) == []
+        return
+    assert question == Question((one(*words(clean(text))),))
 
 
 def test_the_text_of_a_blob_is_its_strings_in_order() -> None:
