@@ -9,11 +9,12 @@ import msgspec
 from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
+from msgspec import UNSET, UnsetType
 from sqlalchemy import and_, select
 
-from projections.content import walks
-from projections.content.tables import blobs, buckets, filings, holds
-from projections.content.walks import Query
+from projections.content import search, walks, words
+from projections.content.tables import blobs, buckets, filings, holds, texts
+from projections.content.walks import Query, Walk
 from reyna.api.views import (
     DEFAULT_LIMIT,
     CallersView,
@@ -27,17 +28,22 @@ from reyna.errors import NotFound
 from reyna.log.subjects import token
 
 _TAGS = msgspec.json.Decoder(tuple[str, ...])
+_Offset = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob at the moment asked for. `stale`: derived from a source that has changed since."""
+    """A blob at the moment asked for. `stale`: derived from a source that has changed since.
+
+    `excerpt`, in the answers to a search, is where it was found: HTML with `<mark>` and no other
+    tag.
+    """
 
     blob_id: str
     user_id: str
     processor_id: str | None
     schema_id: str
-    data: object
+    data: msgspec.Raw
     title: str | None
     tags: tuple[str, ...]
     metadata: object
@@ -50,6 +56,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     created_at: str
     updated_at: str
+    excerpt: str | UnsetType = UNSET
 
 
 class BlobPage(msgspec.Struct, frozen=True):
@@ -81,20 +88,27 @@ async def list_blobs(
     parent_id: FromQuery[str | None] = None,
     tag: Annotated[str | None, QueryParameter(max_length=100)] = None,
     trashed: Annotated[bool, QueryParameter(description="What is in the trash instead.")] = False,
+    q: Annotated[
+        str | None, QueryParameter(description="Words to search for; the best answers come first.")
+    ] = None,
     sort: FromQuery[Sort] = "-created_at",
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> BlobPage:
-    """The caller's blobs, newest first unless `sort` says otherwise."""
+    """The caller's blobs, newest first unless `sort` says otherwise; with `q`, the best first."""
     wanted = present(view, trashed=trashed)
     if schema_id is not None:
         wanted = wanted.where(blobs.c.schema_id == schema_id)
     if parent_id is not None:
         wanted = wanted.where(blobs.c.parent_id == token(parent_id))
+    if tag is not None and (bucket_id is not None or q is not None):
+        wanted = wanted.where(walks.has_tag(view, tag))
+    if q is not None:
+        if bucket_id is not None:
+            wanted = wanted.where(await walks.is_in(view, token(bucket_id), recursive=recursive))
+        return await _search(view, q, wanted, limit, cursor)
     by = sort.lstrip("-")
     if bucket_id is not None:
-        if tag is not None:
-            wanted = wanted.where(walks.has_tag(view, tag))
         into = walks.below_bucket if recursive else walks.in_bucket
         walk = await into(view, token(bucket_id), wanted, by)
     elif tag is not None:
@@ -103,12 +117,37 @@ async def list_blobs(
         walk = walks.gathered(wanted.with_only_columns(blobs.c.since), by)
     else:
         walk = walks.along_blobs(wanted, by)
+    return await _page(view, walk, sort.startswith("-"), limit, cursor)
+
+
+async def _page(
+    view: CallersView, walk: Walk, descending: bool, limit: int, cursor: str | None
+) -> BlobPage:
     after = None if cursor is None else decode_cursor(cursor, tuple[str, str])
-    query = walk.page(descending=sort.startswith("-"), after=after, most=limit + 1)
-    found = await view.tuples(query)
+    found = await view.tuples(walk.page(descending=descending, after=after, most=limit + 1))
     page = await read(view, [since for since, _, _ in found[:limit]])
     more = encode_cursor(*found[limit - 1][1:]) if len(found) > limit else None
     return BlobPage(page, more)
+
+
+async def _search(
+    view: CallersView, q: str, wanted: Query, limit: int, cursor: str | None
+) -> BlobPage:
+    """Those that answer a question, the best first. Ranks are no places: the cursor counts."""
+    question = words.parse(q)
+    offset = 0 if cursor is None else decode_cursor(cursor, tuple[_Offset])[0]
+    hits = search.matches(texts, view.connection.dialect.name, view.user_id, question)
+    query = walks.ranked(hits, wanted, offset=offset, most=limit + 1)
+    found = await view.tuples(query)
+    page = await read(view, [since for (since,) in found[:limit]])
+    shown = await search.excerpts(
+        question, [search.text_of(bytes(blob.data), blob.title, blob.tags) for blob in page]
+    )
+    items = [
+        msgspec.structs.replace(blob, excerpt=excerpt)
+        for blob, excerpt in zip(page, shown, strict=True)
+    ]
+    return BlobPage(items, encode_cursor(offset + limit) if len(found) > limit else None)
 
 
 def present(view: CallersView, *, trashed: bool = False) -> Query:
@@ -135,7 +174,7 @@ async def read(view: CallersView, versions: Sequence[int]) -> list[Blob]:
             user_id=row["user_id"],
             processor_id=row["processor_id"],
             schema_id=row["schema_id"],
-            data=_raw(row["data"]),
+            data=msgspec.Raw(row["data"].encode()),
             title=row["title"],
             tags=_TAGS.decode(row["tags"]),
             metadata=_raw(row["metadata"]),

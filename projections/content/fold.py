@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from sqlalchemy import Table, bindparam, select, update
 
-from projections.content.tables import FOREVER, blobs, buckets, filings, fills, metadata, tags
+from projections.content import search
+from projections.content.tables import FOREVER, blobs, buckets, filings, fills, tags, texts
 from reyna.api.views import tag_lines
 from reyna.content import Tx
 from reyna.domain.blob import (
@@ -39,6 +40,7 @@ IDS = 1000
 TAGS = msgspec.json.Decoder(tuple[str, ...])
 
 Row = dict[str, object]
+_PLAIN = (blobs, tags, filings, fills, buckets)
 
 
 class Fold:
@@ -52,7 +54,7 @@ class Fold:
         self._buckets: dict[str, Row] = {}
         self._filings: dict[str, dict[str, Row]] = {}
         self._fills: dict[str, Row] = {}
-        self._new: dict[Table, list[Row]] = {table: [] for table in metadata.sorted_tables}
+        self._new: dict[Table, list[Row]] = {table: [] for table in _PLAIN}
         closing = (blobs, filings, fills, buckets)
         self._closed: dict[Table, list[Row]] = {table: [] for table in closing}
 
@@ -68,6 +70,7 @@ class Fold:
             await self._close_rows(table, rows)
         for table, rows in self._new.items():
             await self._tx.insert(table, rows)
+        await search.add(self._tx, texts, [_searched(row) for row in self._new[blobs]])
 
     async def _load(self) -> None:
         blob_ids, bucket_ids, filled = _touched(self._records)
@@ -211,6 +214,12 @@ class Fold:
         await self._tx.execute(
             statement, [{f"b_{name}": row[name] for name in (*keys, "until")} for row in rows]
         )
+
+
+def _searched(row: Row) -> search.Version:
+    title = None if row["title"] is None else str(row["title"])
+    found = search.text_of(str(row["data"]), title, TAGS.decode(str(row["tags"])))
+    return search.Version(int(str(row["since"])), str(row["user_id"]), found)
 
 
 def _touched(records: Sequence[Record]) -> tuple[set[str], set[str], set[str]]:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
 )
 
+from projections.content import search
 from reyna.api.views import CallersView
 
 FOREVER = 2**63 - 1
@@ -126,6 +127,10 @@ buckets = Table(
 )
 """All versions of all buckets. `hidden`: in the trash, itself or with one above it; `seq` is the
 bucket's own last event's, where `since` may be that of an event of one above it."""
+
+
+texts = search.declare(metadata)
+"""The words of each version of a blob, by its `since`."""
 
 
 def holds(table: Table, view: CallersView) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    FromClause,
     Select,
     Table,
     and_,
@@ -29,6 +30,7 @@ MOST = 20_000
 """Ids given to a query by name: databases take no more than some 32,000 parameters."""
 
 Query = Select[tuple[object, ...]]
+_OF_BLOB = filings.c.blob_id == blobs.c.blob_id
 
 
 class Walk(msgspec.Struct, frozen=True):
@@ -63,10 +65,7 @@ def gathered(versions: Select[Any], by: str) -> Walk:
 
 async def in_bucket(view: CallersView, bucket_id: str, wanted: Query, by: str) -> Walk:
     """Those in a bucket that is not in the trash."""
-    living = living_buckets(view).where(buckets.c.bucket_id == bucket_id).exists()
-    filed = [filings.c.bucket_id == bucket_id, holds(filings, view), living]
-    match = filings.c.blob_id == blobs.c.blob_id
-    return _along(filings, and_(*filed), match, wanted, by)
+    return _along(filings, _filed(view, bucket_id), _OF_BLOB, wanted, by)
 
 
 def with_tag(view: CallersView, tag: str, wanted: Query, by: str) -> Walk:
@@ -84,15 +83,28 @@ def has_tag(view: CallersView, tag: str) -> ColumnElement[bool]:
 
 async def below_bucket(view: CallersView, bucket_id: str, wanted: Query, by: str) -> Walk:
     """Those in a bucket that is not in the trash, or in one below it."""
-    subtree = _subtree(view, bucket_id)
-    inside = [row[0] for row in await view.tuples(select(subtree.c.bucket_id).limit(MOST))]
-    below = filings.c.bucket_id.in_(
-        inside if len(inside) < MOST else select(_subtree(view, bucket_id).c.bucket_id)
-    )
-    filed, match = and_(below, holds(filings, view)), filings.c.blob_id == blobs.c.blob_id
+    filed = await _filed_below(view, bucket_id)
     if len(await view.tuples(select(filings.c.blob_id).where(filed).limit(FEW + 1))) <= FEW:
-        return gathered(_versions(filings, filed, match, wanted), by)
-    return along_blobs(wanted.where(select(filings.c.blob_id).where(match, filed).exists()), by)
+        return gathered(_versions(filings, filed, _OF_BLOB, wanted), by)
+    return along_blobs(wanted.where(_is(filed)), by)
+
+
+async def is_in(view: CallersView, bucket_id: str, *, recursive: bool) -> ColumnElement[bool]:
+    """Whether a blob is in a bucket, or also below it."""
+    return _is(await _filed_below(view, bucket_id) if recursive else _filed(view, bucket_id))
+
+
+def ranked(hits: CTE, wanted: Query, *, offset: int, most: int) -> Query:
+    """The versions wanted of those that a search has hit, the best first."""
+    version = _version(hits, blobs.c.since == hits.c.since, wanted)
+    found = select(version.label("since"), hits.c.score).subquery()
+    return (
+        select(found.c.since)
+        .where(found.c.since.is_not(None))
+        .order_by(found.c.score.desc(), found.c.since.desc())
+        .limit(most)
+        .offset(offset)
+    )
 
 
 def living_buckets(view: CallersView) -> Query:
@@ -123,8 +135,24 @@ def _versions(
     return select(_version(table, match, wanted)).where(which)
 
 
-def _version(table: Table, match: ColumnElement[bool], wanted: Query) -> ColumnElement[object]:
+def _version(table: FromClause, match: ColumnElement[bool], wanted: Query) -> ColumnElement[object]:
     return wanted.with_only_columns(blobs.c.since).where(match).correlate(table).scalar_subquery()
+
+
+def _filed(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
+    living = living_buckets(view).where(buckets.c.bucket_id == bucket_id).exists()
+    return and_(filings.c.bucket_id == bucket_id, holds(filings, view), living)
+
+
+async def _filed_below(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
+    subtree = _subtree(view, bucket_id)
+    inside = [row[0] for row in await view.tuples(select(subtree.c.bucket_id).limit(MOST))]
+    below = inside if len(inside) < MOST else select(_subtree(view, bucket_id).c.bucket_id)
+    return and_(filings.c.bucket_id.in_(below), holds(filings, view))
+
+
+def _is(filed: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(filings.c.blob_id).where(_OF_BLOB, filed).exists()
 
 
 def _subtree(view: CallersView, bucket_id: str) -> CTE:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from projections import _search as search
-from projections._words import MAX_QUESTION, parse
+from projections.content import search
+from projections.content.words import MAX_QUESTION, parse
 from reyna.content import Projection, Tables, Tx
 from reyna.database import open_engine, reading, writing
 from reyna.domain.blob import BlobContent

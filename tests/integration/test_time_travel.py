@@ -349,6 +349,13 @@ async def check(view: CallersView, world: World, *, closely: bool) -> None:
         assert {b.blob_id for b in found.items} == (world.inside(bucket_id) if there else set())
         found = await list_blobs.fn(view, bucket_id=bucket_id, recursive=True, limit=200)
         assert {b.blob_id for b in found.items} == (world.below(bucket_id) if there else set())
+    for text in ("first", "second", "made"):
+        found = await list_blobs.fn(view, q=text, limit=200)
+        assert {b.blob_id: b.excerpt for b in found.items} == {
+            blob_id: f"<mark>{text}</mark>"
+            for blob_id, p in world.pages.items()
+            if p.text == text and not p.trashed
+        }
     for tag in TAGS:
         found = await list_blobs.fn(view, tag=tag, limit=200)
         assert {b.blob_id for b in found.items} == {

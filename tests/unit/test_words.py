@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projections._search import MAX_TEXT, text_of
-from projections._words import (
+from projections.content.search import MAX_TEXT, text_of
+from projections.content.words import (
     MAX_QUESTION,
     MAX_TERMS,
     WIDTH,

@@ -3,7 +3,7 @@
 Texts and questions go through the same few functions, whatever the database: case, accents and
 the width of letters do not matter, and scripts that are written without spaces (Chinese, Japanese,
 Thai) are cut into single letters, of which a question then makes a phrase. Nothing is cut down to
-a stem: writers write in many languages. Pure; where words are kept belongs to `_search`.
+a stem: writers write in many languages. Pure; where words are kept belongs to `search`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Owns what of a blob is searched, the text index and its ranking on SQLite (bm25) and PostgreSQL
 (cover density). Every version keeps its words under the seq that made it, so that a search of the
 past is the same search; which versions hold at a moment, and whose they are, the view's own table
-says. Words are those of `_words`.
+says. Words are those of `words`.
 
 Each word is kept with its owner's mark before it. So a word's list of rows is one user's alone:
 another's texts are not found, do not change the ranking's idea of a rare word, and cost nothing.
@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, REAL, TSQUERY
 
-from projections._words import Question, Term, clean, excerpt, opening, words
+from projections.content.words import Question, Term, clean, excerpt, opening, words
 from reyna.content import Tx
 from reyna.text_index import all_words, text_index
 
