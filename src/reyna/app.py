@@ -172,7 +172,7 @@ def _application(
             *template_routes.routes(templates),
             *schema_routes.routes(registry),
             *events.routes(hub.log),
-            *(view_router(one, views, workers.readiness) for one in projections),
+            *(view_router(one, views, hub.log, workers.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from reyna.domain import bucket, catalog
-from reyna.domain.event import Boundary, Event
+from reyna.domain.event import Boundary, Event, Meta, type_of
 from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
+from reyna.ids import new_id
 from reyna.log import embedded, record, stream, subjects
 from reyna.log.connection import Connection
-from reyna.log.stream import MAX_BATCH, STREAM, Guard, Log
+from reyna.log.stream import MAX_BATCH, STREAM, Draft, Guard, Log
 from tests.events import (
     append_blob,
     blob_created,
@@ -432,3 +434,21 @@ async def test_the_stream_forgets_nothing(connection: Connection, log: Log) -> N
     assert not config.allow_rollup_hdrs
     assert config.compression in {None, api.StoreCompression.NONE}
     assert log.epoch
+
+
+async def test_a_moment_is_found_in_the_log(log: Log) -> None:
+    """The position at a time is that of the last event decided then or before."""
+    times = ["2026-01-01T00:00:01.000000Z", "2026-01-01T00:00:02.500000Z"]
+    for i, time in enumerate(times):
+        event: Event = bucket_created(f"t{i}")
+        meta = Meta(id=new_id(), time=time, type=type_of(event), actor="user:u1")
+        await log.append([Draft("u1", f"t{i}", event, meta)], of_tree(i, "u1"))
+
+    async def at(time: str) -> int:
+        return await log.position_at(datetime.fromisoformat(time))
+
+    assert await at("2026-01-01T00:00:00Z") == 0
+    assert await at("2026-01-01T00:00:01Z") == 1
+    assert await at("2026-01-01T01:00:02.499999+01:00") == 1
+    assert await at("2026-01-01T00:00:02.5Z") == 2
+    assert await at("2030-01-01T00:00:00Z") == 2

@@ -84,4 +84,5 @@ def test_files_and_entry_points_are_equal(group: str) -> None:
     """Each view and each derivation is installed by an entry point of its own, and no other is."""
     ours = {point.value for point in entry_points(group=f"reyna.{group}")}
     files = {path.stem for path in (ROOT / group).glob("[!_]*.py")}
+    files |= {path.parent.name for path in (ROOT / group).glob("*/__init__.py")}
     assert {value.split(":")[0].removeprefix(f"{group}.") for value in ours} == files

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Self
 
 import msgspec
@@ -18,14 +19,16 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from reyna.domain.event import Boundary, Event, Meta
 from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
-from reyna.ids import new_id
+from reyna.ids import new_id, rfc3339
 from reyna.log import subjects
 from reyna.log.connection import Connection
-from reyna.log.record import Stored, encode
+from reyna.log.record import Stored, decode, encode
 
 STREAM = "REYNA"
 DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
+# Events read at once to find one by its time.
+LOOK_AHEAD = 100
 # Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
 # readers (`reyna.log.follow`) rely on there being none.
 MAX_MESSAGE = 8 * 1024 * 1024
@@ -154,6 +157,23 @@ class Log:
             raise LogUnavailable(f"The log does not answer: {info.error.description}")
         return info.state.last_seq
 
+    async def position_at(self, moment: datetime) -> int:
+        """The seq of the last event decided no later than `moment`: it and all before it count.
+
+        An event is stored a little after it is decided, so what was stored since is looked
+        through until one is found that was decided later.
+        """
+        ask: dict[str, object] = {"start_time": rfc3339(moment)}
+        while True:
+            ask |= {"batch": LOOK_AHEAD, "next_by_subj": subjects.ALL}
+            later = await self._direct(ask, some=True)
+            if not later:
+                return await self.head()
+            for stored in later:
+                if decode(stored).time > rfc3339(moment):
+                    return stored.seq - 1
+            ask = {"seq": later[-1].seq + 1}
+
     def _check_size(self, messages: list[_Message]) -> None:
         room = min(self.connection.client.max_payload, MAX_MESSAGE) - HEADERS
         size = max(len(message.payload) for message in messages)
@@ -203,8 +223,11 @@ class Log:
                 return found.message.seq
             seq = found.message.seq + 1
 
-    async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
-        """The answers to a Direct Get with several, None when the server finds them too many."""
+    async def _direct(self, body: dict[str, object], *, some: bool = False) -> list[Stored] | None:
+        """The answers to a Direct Get with several, None when the server finds them too many.
+
+        With `some` the first of more than were asked for will do.
+        """
         await self.connection.ready()
         inbox = self.connection.inbox()
         client = self.connection.client
@@ -227,7 +250,7 @@ class Log:
                             )
                         case "204" | "404":
                             # The server also ends an answer that has grown too large.
-                            whole = headers.get("Nats-Num-Pending", "0") == "0"
+                            whole = some or headers.get("Nats-Num-Pending", "0") == "0"
                             return found if whole else None
                         case "413":
                             return None
