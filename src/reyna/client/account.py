@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from reyna.client.model import Profile, Tokens, TokenStatus
-from reyna.client.transport import Call, RefreshToken, Transport
+from reyna.client.transport import Call, RefreshToken, Transport, encode
 
 
 class _Registration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,7 +60,7 @@ class Account:
         call = Call(
             method="POST",
             path="/auth/codes",
-            body=_Code(email=email, phone=phone),
+            body=encode(_Code(email=email, phone=phone)),
             repeatable=False,
             anonymous=True,
         )
@@ -80,7 +80,7 @@ class Account:
         refresh_token = session.refresh_token
         session.end()
         if refresh_token is not None:
-            body = RefreshToken(refresh_token)
+            body = encode(RefreshToken(refresh_token))
             call = Call(method="POST", path="/auth/logout", body=body, anonymous=True)
             await self._transport.send(call)
 
@@ -101,7 +101,7 @@ class Account:
         call = Call(
             method="POST",
             path=f"/auth/{verb}",
-            body=body,
+            body=encode(body),
             repeatable=repeatable,
             anonymous=True,
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from reyna.client.model import CompatibilityReport, Page, Schema, Validity
 from reyna.client.pages import walk
-from reyna.client.transport import Call, Transport, segment
+from reyna.client.transport import Call, Transport, encode, segment
 
 _Verdict = TypeVar("_Verdict", Validity, CompatibilityReport)
 
@@ -136,7 +136,7 @@ class Schemas:
     async def _try(
         self, schema_id: str, verb: str, body: msgspec.Struct, into: type[_Verdict]
     ) -> _Verdict:
-        call = Call(method="POST", path=f"{_path(schema_id)}/{verb}", body=body)
+        call = Call(method="POST", path=f"{_path(schema_id)}/{verb}", body=encode(body))
         return (await self._transport.send(call)).read(into)
 
 

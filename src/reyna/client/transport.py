@@ -70,7 +70,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     query: Query = {}
     headers: Mapping[str, str] = {}
-    body: msgspec.Struct | None = None
+    body: bytes | None = None
     chunks: Chunks | None = None
     repeatable: bool = True
     anonymous: bool = False
@@ -146,7 +146,7 @@ class Transport:
     ) -> Answer:
         """Send a command under an Idempotency-Key, a new one unless one is given."""
         headers = {"Idempotency-Key": key or uuid4().hex}
-        return await self.send(Call(method="POST", path=path, headers=headers, body=body))
+        return await self.send(Call(method="POST", path=path, headers=headers, body=encode(body)))
 
     async def change(
         self, method: str, path: str, body: msgspec.Struct | None, if_match: int | None
@@ -155,7 +155,9 @@ class Transport:
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         # Of two conditional tries the second would fail by what the first has done.
         repeatable = if_match is None
-        call = Call(method=method, path=path, headers=headers, body=body, repeatable=repeatable)
+        call = Call(
+            method=method, path=path, headers=headers, body=encode(body), repeatable=repeatable
+        )
         return await self.send(call)
 
     def min_seq(self, seq: int | None = None) -> dict[str, str]:
@@ -231,7 +233,7 @@ class Transport:
         if call.chunks is not None:
             content = call.chunks()
         elif call.body is not None:
-            content = msgspec.json.encode(call.body)
+            content = call.body
             headers["Content-Type"] = "application/json"
         request = self._http.build_request(
             call.method, call.path, params=_params(call.query), headers=headers, content=content
@@ -251,7 +253,7 @@ class Transport:
         call = Call(
             method="POST",
             path="/auth/refresh",
-            body=RefreshToken(refresh_token),
+            body=encode(RefreshToken(refresh_token)),
             anonymous=True,
         )
         answer = await self.send(call)
@@ -262,6 +264,11 @@ class RefreshToken(msgspec.Struct, frozen=True):
     """The body of `auth/refresh` and `auth/logout`."""
 
     refresh_token: str
+
+
+def encode(body: msgspec.Struct | None) -> bytes | None:
+    """A body as JSON; encoded once, so that each try of a request says the same."""
+    return None if body is None else msgspec.json.encode(body)
 
 
 def segment(entity_id: str) -> str:
