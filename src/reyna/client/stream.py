@@ -131,7 +131,7 @@ class Stream:
         return None
 
     async def _connect(self) -> Wire:
-        token = await self._access(self._refused)
+        self._token = token = await self._access(self._refused)
         wire = await Wire.open(self._transport.url, token)
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
@@ -148,7 +148,7 @@ class Stream:
         if self.seq is None:
             self.seq = answer.head
         self.epoch = answer.epoch
-        self._token, self._refused = token, None
+        self._refused = None
         self._subscribed_before = True
         self._wire = wire
         self._connected.add(self)
