@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reyna.client import Client, Retry, Stream
+from reyna.client.answers import _retry_after
 from reyna.client.media import _form
 from reyna.client.model import Blob, Event
-from reyna.client.transport import _retry_after
 
 SERVER = {"litestar", "sqlalchemy", "nats", "uvicorn", "eventsourcing", "jsonschema_rs", "openai"}
 

@@ -1,6 +1,7 @@
-"""One request: its token, its tries, its answer or its exception. Owns what HTTP is to a client.
+"""One request: its token, its headers, its tries.
 
-What is asked for belongs to the resources (`blobs`, `buckets`, …), tokens to `session`.
+What is asked for belongs to the resources (`blobs`, `buckets`, …), tokens to `session`, what came
+back to `answers`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeAlias, TypeVar
 from uuid import uuid4
@@ -19,15 +19,13 @@ from uuid import uuid4
 import httpx
 import msgspec
 
+from reyna.client.answers import Answer, refusal_of, seq_of, unreachable
 from reyna.client.errors import (
     NotFound,
-    NotUnderstood,
-    Problem,
     Refused,
     TooManyRequests,
     Unavailable,
     Unreachable,
-    refusal,
 )
 from reyna.client.model import Tokens
 from reyna.client.session import Session
@@ -74,33 +72,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     chunks: Chunks | None = None
     repeatable: bool = True
     anonymous: bool = False
-
-
-class Answer:
-    """A success."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-
-    @property
-    def seq(self) -> int:
-        """Reyna-Seq: of a command its last event's. Raises NotUnderstood without it."""
-        seq = _seq_of(self._response)
-        if seq is None:
-            raise NotUnderstood("The answer has no Reyna-Seq.")
-        return seq
-
-    @property
-    def server_time(self) -> datetime:
-        """When the server answered, by its own clock; without a Date, by ours."""
-        return _date(self._response.headers.get("date", "")) or datetime.now(UTC)
-
-    def read(self, into: type[T]) -> T:
-        """The body. Raises NotUnderstood when it is something else."""
-        try:
-            return msgspec.json.decode(self._response.content, type=into)
-        except msgspec.MsgspecError as error:
-            raise NotUnderstood(f"{self._response.url}: {error}") from error
 
 
 class Transport:
@@ -188,7 +159,7 @@ class Transport:
         try:
             yield response
         except httpx.RequestError as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         finally:
             await response.aclose()
 
@@ -220,9 +191,9 @@ class Transport:
             token = await self.session.access(refused=token)
             response = await self._exchange(call, token, stream=stream)
         if not response.is_success:
-            raise _refusal(response)
+            raise refusal_of(response)
         if call.method != "GET":
-            self.last_seq = max(self.last_seq, _seq_of(response) or 0)
+            self.last_seq = max(self.last_seq, seq_of(response) or 0)
         return response
 
     async def _exchange(self, call: Call, token: str | None, *, stream: bool) -> httpx.Response:
@@ -245,7 +216,7 @@ class Transport:
                 if stream and not response.is_success:
                     await response.aread()
         except (httpx.RequestError, TimeoutError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         return response
 
     async def _renew(self, refresh_token: str) -> tuple[Tokens, datetime]:
@@ -288,41 +259,6 @@ def _surely_not_done(error: Refused | Unreachable) -> bool:
     if isinstance(error, Unreachable):
         return not error.arrived
     return isinstance(error, TooManyRequests)
-
-
-def _unreachable(error: Exception) -> Unreachable:
-    kinds = httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
-    return Unreachable(str(error) or type(error).__name__, arrived=not isinstance(error, kinds))
-
-
-def _refusal(response: httpx.Response) -> Refused:
-    status = response.status_code
-    try:
-        problem = msgspec.json.decode(response.content, type=Problem)
-        problem = msgspec.structs.replace(problem, status=status)
-    except msgspec.MsgspecError:
-        # Not the studio's words but those of something in between.
-        problem = Problem(status=status, title=response.reason_phrase)
-    return refusal(problem, _retry_after(response.headers.get("retry-after", "")))
-
-
-def _retry_after(value: str) -> float | None:
-    if value.isascii() and value.isdigit():
-        return float(value)
-    date = _date(value)
-    return None if date is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(value).astimezone(UTC)
-    except ValueError:
-        return None
-
-
-def _seq_of(response: httpx.Response) -> int | None:
-    value = response.headers.get("reyna-seq", "")
-    return int(value) if value.isascii() and value.isdigit() else None
 
 
 def _params(query: Query) -> dict[str, str]:
