@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.client.blobs import Filing, Revert
-from reyna.client.model import Bucket, BucketNode, Forest, NewBucket, Page
+from reyna.client.model import Bucket, BucketNode, Event, Forest, NewBucket, Page
 from reyna.client.pages import walk
 from reyna.client.transport import At, Transport, segment
 
@@ -164,6 +164,10 @@ class Buckets:
         filing = Filing(tuple(add), tuple(remove))
         path = f"{_path(bucket_id)}/blobs"
         return (await self._transport.change("PUT", path, filing, if_match)).seq
+
+    def history(self, bucket_id: str) -> AsyncIterator[Event]:
+        """A bucket's events, newest first."""
+        return walk(self._transport, f"{_path(bucket_id)}/history", Page[Event], {})
 
 
 def _path(bucket_id: str) -> str:

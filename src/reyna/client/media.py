@@ -58,6 +58,7 @@ class Media:
         filename: str | None = None,
         media_type: str = "application/octet-stream",
         bucket_ids: Iterable[str] = (),
+        parent_id: str | None = None,
         title: str | None = None,
         tags: Iterable[str] = (),
         metadata: Mapping[str, object] = {},
@@ -70,14 +71,16 @@ class Media:
         """
         if isinstance(source, Path):
             filename = filename or source.name
-        fields = {
-            "title": title,
-            "tags": _json(tuple(tags)),
-            "bucket_ids": _json(tuple(bucket_ids)),
-            "metadata": _json(metadata),
+        fields: dict[str, str | list[str]] = {
+            "bucket_ids": list(bucket_ids),
+            "tags": list(tags),
+            "metadata": msgspec.json.encode(metadata).decode(),
         }
-        given = {name: value for name, value in fields.items() if value is not None}
-        form, before, after = _form(given, filename or "upload", media_type)
+        if title is not None:
+            fields["title"] = title
+        if parent_id is not None:
+            fields["parent_id"] = parent_id
+        form, before, after = _form(fields, filename or "upload", media_type)
 
         async def body() -> AsyncIterator[bytes]:
             yield before
@@ -107,13 +110,15 @@ class Media:
             yield Download(response)
 
 
-def _form(fields: Mapping[str, str], filename: str, media_type: str) -> tuple[str, bytes, bytes]:
+def _form(
+    fields: dict[str, str | list[str]], filename: str, media_type: str
+) -> tuple[str, bytes, bytes]:
     """A multipart form around a file: its content type, what comes before the file, what after.
 
     The library writes a form around an empty file, and so escapes every name.
     """
     empty = httpx.Request(
-        "POST", "http://form", data=dict(fields), files={"file": (filename, b"", media_type)}
+        "POST", "http://form", data=fields, files={"file": (filename, b"", media_type)}
     )
     whole = empty.read()
     end = whole.rindex(b"\r\n--")
@@ -127,7 +132,3 @@ async def _read(path: Path) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         await asyncio.to_thread(file.close)
-
-
-def _json(value: object) -> str | None:
-    return msgspec.json.encode(value).decode() if value else None

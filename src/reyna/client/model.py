@@ -177,39 +177,70 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessorHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """How a processor does now."""
+    """How a processor does now, for all its users together.
+
+    `resting`: its provider failed again and again and is left alone for a while. Run times are
+    seconds.
+    """
 
     status: str
     last_seen_at: str | None = None
+    advice: str | None = None
+    resting: bool = False
+    queued: int = 0
+    running: int = 0
+    oldest_queued_at: str | None = None
+    completed_last_hour: int = 0
+    failed_last_hour: int = 0
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller's settings of a processor, on or off."""
+    """The caller's settings of a processor, on or off.
+
+    Secrets are not among the settings; `secrets` are the places of those that are set.
+    `rerun_on_update`: it runs again when a source's data change.
+    """
 
     active: bool
     settings: dict[str, object] = {}
+    secrets: tuple[str, ...] = ()
+    rerun_on_update: bool = False
+    seq: int = 0
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A processor's work. `status` is queued, running, completed, failed or cancelled."""
+    """A processor's work on one blob, or a backfill's on many.
+
+    `status` is queued, running, completed, failed or cancelled. `cost` is in US dollars, `seconds`
+    the provider's time, `detail` what a queued run waits for. A backfill has a `total`, and how
+    many of its runs are `done` or `failed`; its runs name it in `backfill_id`.
+    """
 
     run_id: str
     processor_id: str
     status: str
+    seq: int
+    created_at: str
     blob_id: str | None = None
     bucket_ids: tuple[str, ...] = ()
     attempts: int = 0
     error: str | None = None
+    permanent: bool | None = None
     derived_id: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost: float | None = None
     seconds: float | None = None
     detail: str | None = None
-    created_at: str | None = None
+    backfill_id: str | None = None
+    total: int | None = None
+    done: int | None = None
+    failed: int | None = None
+    source_seq: int | None = None
     started_at: str | None = None
     finished_at: str | None = None
-    seq: int | None = None
 
 
 class Event(_WithData, frozen=True, kw_only=True):

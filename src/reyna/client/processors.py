@@ -30,12 +30,15 @@ class NewRun(msgspec.Struct, frozen=True):
 class _Start(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blob_id: str | None = None
     bucket_id: str | None = None
-    settings: Mapping[str, object] | None = None
+    schema_id: str | None = None
+    settings: Mapping[str, object] = {}
+    per_minute: int | None = None
 
 
-class _Instance(msgspec.Struct, frozen=True):
+class _Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     active: bool
-    settings: Mapping[str, object]
+    settings: Mapping[str, object] = {}
+    rerun_on_update: bool = False
 
 
 class Processors:
@@ -70,14 +73,15 @@ class Processors:
         *,
         active: bool,
         settings: Mapping[str, object] = {},
+        rerun_on_update: bool = False,
         if_match: int | None = None,
     ) -> int:
         """Switch a processor on or off for the caller, with these settings.
 
-        Raises Invalid where its settings' schema is broken.
+        Raises Invalid where the settings break its schema.
         """
         path = f"{_path(processor_id)}/instance"
-        body = _Instance(active, settings)
+        body = _Instance(active, settings, rerun_on_update)
         return (await self._transport.change("PUT", path, body, if_match)).seq
 
     async def run(
@@ -86,11 +90,23 @@ class Processors:
         *,
         blob_id: str | None = None,
         bucket_id: str | None = None,
-        settings: Mapping[str, object] | None = None,
+        schema_id: str | None = None,
+        settings: Mapping[str, object] = {},
+        per_minute: int | None = None,
         idempotency_key: str | None = None,
     ) -> str:
-        """Ask for a run over one blob, or for one over all of a bucket; gives the run's id."""
-        body = _Start(blob_id=blob_id, bucket_id=bucket_id, settings=settings)
+        """Ask for a run over one blob; gives the run's id.
+
+        Over a bucket and what is below it, or over all blobs of a schema, it is a backfill, whose
+        pace `per_minute` bounds.
+        """
+        body = _Start(
+            blob_id=blob_id,
+            bucket_id=bucket_id,
+            schema_id=schema_id,
+            settings=settings,
+            per_minute=per_minute,
+        )
         path = f"{_path(processor_id)}/runs"
         return (await self._transport.post(path, body, idempotency_key)).read(NewRun).run_id
 
