@@ -26,7 +26,9 @@ from reyna.api import (
     auth,
     commands,
     events,
+    filing,
     health,
+    history,
     live,
     openapi,
     page,
@@ -39,6 +41,7 @@ from reyna.api.views import view_router
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
 from reyna.commands.buckets import BucketCommands
+from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.registry import Registry
@@ -126,8 +129,10 @@ async def studio(
             accounts,
             BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
             BucketCommands(handler, boundaries, settings.max_depth),
+            FilingCommands(handler, boundaries, settings.max_depth),
             Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
             hub,
+            boundaries,
             views,
             projector,
             projections,
@@ -145,8 +150,10 @@ def _application(
     accounts: Accounts,
     blobs: BlobCommands,
     buckets: BucketCommands,
+    filings: FilingCommands,
     registry: Registry,
     hub: Hub,
+    boundaries: Boundaries,
     views: Views,
     projector: Projector,
     projections: Sequence[Projection],
@@ -159,8 +166,10 @@ def _application(
         route_handlers=[
             auth.router,
             *commands.routes(blobs, buckets),
+            *filing.routes(filings),
             *schema_routes.routes(registry),
             *events.routes(hub.log),
+            *history.routes(hub.log, boundaries),
             *(view_router(one, views, workers.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],

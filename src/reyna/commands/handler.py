@@ -130,6 +130,10 @@ class Handler:
                     raise
                 await self._boundaries.refresh(caller.user_id)
                 continue
+            if not decided and not tried:
+                # So may it that there is nothing to do.
+                await self._boundaries.refresh(caller.user_id)
+                continue
             time = now()
             if not decided:
                 own_seq = decision.seq if decision.own_seq is None else decision.own_seq

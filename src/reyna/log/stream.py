@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -128,11 +128,14 @@ class Log:
                 return seq
             raise WrongExpectedSeq(ack.error.description)
 
-    async def last_of_each(self, filter_: str) -> list[Stored] | None:
-        """The last message of each subject under `filter_`, in order; None if there are over
-        1024, or over 64 MiB of them.
+    async def last_of_each(self, *filters: str, up_to: int | None = None) -> list[Stored] | None:
+        """The last message of each subject under the filters, in order; None if there are over
+        1024, or over 64 MiB of them. With `up_to`, a seq from 1: as it was right after that one.
         """
-        return await self._direct({"multi_last": [filter_]})
+        body: dict[str, object] = {"multi_last": filters}
+        if up_to is not None:
+            body["up_to_seq"] = up_to
+        return await self._direct(body)
 
     async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
         """The messages under `filter_` after `seq`, in order; None if there are more than
@@ -140,6 +143,18 @@ class Log:
         """
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
+
+    async def last_seq(self, filter_: str) -> int:
+        """The seq of the last message under `filter_`, 0 if there is none. Costs the same however
+        long the log is.
+        """
+        found = await self._get({"last_by_subj": filter_})
+        return 0 if found is None else found.seq
+
+    async def at(self, seqs: Iterable[int]) -> list[Stored]:
+        """The messages of these seqs, in this order; what was erased is left out."""
+        found = [await self._get({"seq": seq}) for seq in seqs]
+        return [message for message in found if message is not None]
 
     async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""
@@ -199,6 +214,20 @@ class Log:
             if _event_id(found.message.data) == event_id:
                 return found.message.seq
             seq = found.message.seq + 1
+
+    async def _get(self, body: dict[str, object]) -> Stored | None:
+        """The answer to a Direct Get of one message, None if there is no such message."""
+        message = await self.connection.request(
+            _DIRECT, msgspec.json.encode(body), timeout=PUBLISH_TIMEOUT
+        )
+        headers = message.headers or {}
+        match headers.get("Status"):
+            case None:
+                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data)
+            case "404":
+                return None
+            case status:
+                raise LogUnavailable(f"The log cannot be read (status {status}).")
 
     async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
         """The answers to a Direct Get with several, None when the server finds them too many."""

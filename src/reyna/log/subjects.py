@@ -85,6 +85,13 @@ def of_owner(owner: str) -> str:
     return f"{PREFIX}.{token(owner)}.>"
 
 
+def of_filings(owner: str, bucket_id: str | None = None) -> tuple[str, str]:
+    """Where a bucket's filings are stored, or with None the filters of all that an owner has."""
+    which = "*" if bucket_id is None else token(bucket_id)
+    place = f"{PREFIX}.{token(owner)}.bucket.{which}.blob"
+    return f"{place}.added", f"{place}.removed"
+
+
 def of_schema(owner: str, schema_id: str) -> str:
     """The one subject of a schema's registration."""
     return f"{PREFIX}.{token(owner)}.schema.{schema_token(schema_id)}.registered"
