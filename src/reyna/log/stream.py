@@ -26,6 +26,8 @@ from reyna.log.record import Stored, encode
 STREAM = "REYNA"
 DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
+# Batches on their way at once; a stream takes 50 from all processes.
+BATCHES = 8
 # Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
 # readers (`reyna.log.follow`) rely on there being none.
 MAX_MESSAGE = 8 * 1024 * 1024
@@ -78,6 +80,7 @@ class Log:
     def __init__(self, connection: Connection, epoch: str) -> None:
         self.connection = connection
         self.epoch = epoch
+        self._batches = asyncio.Semaphore(BATCHES)
 
     @classmethod
     async def open(cls, connection: Connection, *, replicas: int = 1) -> Self:
@@ -176,6 +179,10 @@ class Log:
         if len(messages) == 1:
             only = messages[0]
             return await self._send(only, only.headers)
+        async with self._batches:
+            return await self._publish_batch(messages)
+
+    async def _publish_batch(self, messages: list[_Message]) -> _Ack:
         batch = new_id()
         for number, message in enumerate(messages, start=1):
             headers = {
