@@ -39,7 +39,7 @@ class Owner:
         self.max_depth = max_depth
         self.seq = 0
 
-    def when(self, rule: Callable[[TreeRules], None]) -> list[Event]:
+    def when(self, rule: Callable[[TreeRules], object]) -> list[Event]:
         """What the rule decides; it is folded as if it had been stored."""
         rules = TreeRules("u1", self.tree, self.max_depth)
         rule(rules)
