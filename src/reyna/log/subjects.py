@@ -85,10 +85,14 @@ def of_owner(owner: str) -> str:
     return f"{PREFIX}.{token(owner)}.>"
 
 
-def of_filings(owner: str, bucket_id: str | None = None) -> tuple[str, str]:
-    """Where a bucket's filings are stored, or with None the filters of all that an owner has."""
-    which = "*" if bucket_id is None else token(bucket_id)
-    place = f"{PREFIX}.{token(owner)}.bucket.{which}.blob"
+def of_filings(owner: str) -> str:
+    """The filter of all filings of an owner."""
+    return f"{PREFIX}.{token(owner)}.bucket.*.blob.*"
+
+
+def of_filings_in(owner: str, bucket_id: str) -> tuple[str, str]:
+    """The two subjects of a bucket's filings."""
+    place = f"{PREFIX}.{token(owner)}.bucket.{token(bucket_id)}.blob"
     return f"{place}.added", f"{place}.removed"
 
 
