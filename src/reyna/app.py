@@ -27,7 +27,9 @@ from reyna.api import (
     auth,
     commands,
     events,
+    filing,
     health,
+    history,
     live,
     openapi,
     page,
@@ -42,6 +44,7 @@ from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
 from reyna.commands.bucket_types import BucketTypes
 from reyna.commands.buckets import BucketCommands
+from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.registry import Registry
@@ -133,9 +136,11 @@ async def studio(
             BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
             BucketCommands(handler, boundaries, types, templates, settings.max_depth),
             Reverts(log, handler, boundaries, types, settings.max_depth),
+            FilingCommands(handler, boundaries, settings.max_depth),
             templates,
             Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
             hub,
+            boundaries,
             views,
             projector,
             projections,
@@ -154,9 +159,11 @@ def _application(
     blobs: BlobCommands,
     buckets: BucketCommands,
     reverts: Reverts,
+    filings: FilingCommands,
     templates: Templates,
     registry: Registry,
     hub: Hub,
+    boundaries: Boundaries,
     views: Views,
     projector: Projector,
     projections: Sequence[Projection],
@@ -173,6 +180,8 @@ def _application(
             *schema_routes.routes(registry),
             *events.routes(hub.log),
             *(view_router(one, views, hub.log, workers.readiness) for one in projections),
+            *filing.routes(filings),
+            *history.routes(hub.log, boundaries),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],
     )

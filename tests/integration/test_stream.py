@@ -244,6 +244,12 @@ OF_EVERY_TYPE = [
     ("bucket.structure.changed", "k1", '{"rank":"a0","position":0}'),
     ("bucket.deleted", "k1", '{"bucket_ids":["k1"]}'),
     ("bucket.restored", "k1", '{"bucket_ids":["k1"]}'),
+    (
+        "bucket.blob.added",
+        "k1",
+        '{"blob_id":"b1","schema_id":"text-input-v1","bucket_ids":["k1"]}',
+    ),
+    ("bucket.blob.removed", "k1", '{"blob_id":"b1","schema_id":"text-input-v1","bucket_ids":[]}'),
     ("schema.registered", "text-input-v1", '{"name":"n","version":1,"definition":{}}'),
     (
         "schema.status.changed",
@@ -285,6 +291,8 @@ TOPICS = [
     "bucket.structure.changed",
     "bucket.deleted",
     "bucket.restored",
+    "bucket.blob.added",
+    "bucket.blob.removed",
     "schema.registered",
     "schema.status.changed",
     "processor.registered",
@@ -345,6 +353,35 @@ async def test_a_read_has_the_last_of_each_subject_in_order(log: Log) -> None:
     assert [message.seq for message in found] == [1, 4]
     assert record.decode(found[1]).event == blob_updated("3")
     assert await log.last_of_each("reyna.u1.blob.b3.>") == []
+    both = await log.last_of_each("reyna.u1.blob.b1.>", "reyna.u1.blob.b2.>")
+    assert both is not None
+    assert [message.seq for message in both] == [1, 4, 5]
+
+
+async def test_the_last_seq_and_single_messages(log: Log) -> None:
+    """The last seq under a filter is found, 0 for none; messages are read by seq, in any order."""
+    for number in range(3):
+        await append_blob(log, f"u{number % 2}", f"b{number}", str(number))
+    assert await log.last_seq("reyna.u0.blob.>") == 3
+    assert await log.last_seq("reyna.u1.>") == 2
+    assert await log.last_seq("reyna.u2.>") == 0
+    found = await log.at([3, 99, 1])
+    assert [message.seq for message in found] == [3, 1]
+    assert record.decode(found[0]).event == blob_created("2")
+    assert await log.at([]) == []
+
+
+async def test_more_batches_at_once_than_a_stream_takes(log: Log) -> None:
+    """Over fifty batches given at once are all stored, one after the other where need be."""
+
+    async def write(owner: str) -> None:
+        events = [draft(owner, one, bucket_created()) for one in ("k1", "k2")]
+        await log.append(events, of_tree(0, owner))
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(80):
+            tasks.create_task(write(f"u{number}"))
+    assert await log.head() == 160
 
 
 async def test_a_read_of_too_many_subjects_says_so(log: Log) -> None:

@@ -136,7 +136,7 @@ class TimeTravel(RuleBasedStateMachine):
             self.blobs[decided.entity_id] = state
         return seqs
 
-    def change_tree(self, rule: Callable[[TreeRules], None]) -> list[int]:
+    def change_tree(self, rule: Callable[[TreeRules], object]) -> list[int]:
         """The seqs of the events of a rule of the tree; none if it refuses."""
         rules = TreeRules(ANN, self.tree, 32)
         try:

@@ -51,7 +51,7 @@ class BlobCommands:
         )
         self._check_size(event)
         if asked.parent_id is not None:
-            parent = await self._boundaries.blob(caller.user_id, asked.parent_id)
+            parent = await self._boundaries.bare_blob(caller.user_id, asked.parent_id)
             if parent is None or parent.deleted:
                 raise NotFound(f"There is no blob {asked.parent_id}.")
 
@@ -60,7 +60,7 @@ class BlobCommands:
         async def attempt(blob_id: str) -> Decision:
             nonlocal tried
             # A new id is free, but a key's may have been taken by another process meanwhile.
-            known = await self._boundaries.blob(caller.user_id, blob_id) if tried else None
+            known = await self._boundaries.bare_blob(caller.user_id, blob_id) if tried else None
             tried = True
             rules = BlobRules(caller.user_id, blob_id, known)
             rules.create(event)
@@ -90,7 +90,7 @@ class BlobCommands:
             content = await self._patched(caller, present, asked)
             self._check_size(content)
             rules.update(content)
-            return Decision(rules, present.seq)
+            return Decision(rules, present.boundary_seq, present.seq)
 
         return await self._handler.change(caller, blob.boundary(caller.user_id, blob_id), attempt)
 
@@ -103,7 +103,7 @@ class BlobCommands:
             present = rules.present()
             check_match(present.seq, if_match)
             rules.delete()
-            return Decision(rules, present.seq)
+            return Decision(rules, present.boundary_seq, present.seq)
 
         return await self._handler.change(caller, blob.boundary(caller.user_id, blob_id), attempt)
 
@@ -114,7 +114,7 @@ class BlobCommands:
             current = await self._boundaries.blob(caller.user_id, blob_id)
             rules = BlobRules(caller.user_id, blob_id, current)
             rules.restore()
-            return Decision(rules, current.seq if current else 0)
+            return Decision(rules, current.boundary_seq if current else 0)
 
         return await self._handler.change(caller, blob.boundary(caller.user_id, blob_id), attempt)
 

@@ -44,7 +44,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True):
     """Rules that have decided, and the seq of the boundary they looked at.
 
-    `own_seq` is the thing's own, where the boundary is wider: the answer when nothing changes.
+    `own_seq` is the thing's own last seq, where that is another: the answer when nothing changes.
     """
 
     rules: Rules
@@ -128,6 +128,10 @@ class Handler:
                 # The refusal may rest on a stale tree: it counts once the tree is fresh.
                 if tried:
                     raise
+                await self._boundaries.refresh(caller.user_id)
+                continue
+            if not decided and not tried:
+                # So may it that there is nothing to do.
                 await self._boundaries.refresh(caller.user_id)
                 continue
             time = now()

@@ -22,6 +22,8 @@ MAX_TITLE = 500
 MAX_TAGS = 64
 MAX_TAG = 100
 MAX_BUCKETS = 100
+# Ids in one list; both lists of a request together are one batch of the log.
+MAX_FILED = 500
 # Levels of arrays and objects in what is passed on as it stands.
 MAX_NESTING = 128
 # Bytes of JSON; every bucket of a tree is read at once.
@@ -95,6 +97,20 @@ class Revert(msgspec.Struct, frozen=True, kw_only=True):
     to: Annotated[int, msgspec.Meta(ge=1, description="A seq.")]
 
 
+class FileInBuckets(msgspec.Struct, frozen=True, kw_only=True):
+    """Buckets that a blob is to be put into, and others it is to be taken out of."""
+
+    add: tuple[Id, ...] = ()
+    remove: tuple[Id, ...] = ()
+
+
+class FileBlobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Blobs to be put into a bucket, and others to be taken out of it."""
+
+    add: tuple[Id, ...] = ()
+    remove: tuple[Id, ...] = ()
+
+
 class RegisterSchema(msgspec.Struct, frozen=True, kw_only=True):
     """The next version of a schema. Without `compatibility` the promise of the version before it
     goes on; the first one's is backward.
@@ -158,6 +174,23 @@ def bucket_metadata(value: object) -> msgspec.Raw:
             f"The metadata has {len(encoded)} bytes; at most {MAX_BUCKET_METADATA} are taken."
         )
     return msgspec.Raw(encoded)
+
+
+def check_filing(add: Sequence[str], remove: Sequence[str]) -> None:
+    """Raise Invalid if too much is filed at once, or the same is put in and taken out."""
+    errors = [
+        FieldError(path, "maxItems", f"At most {MAX_FILED} ids.")
+        for path, ids in (("/add", add), ("/remove", remove))
+        if len(ids) > MAX_FILED
+    ]
+    if not errors:
+        added = frozenset(add)
+        errors = [
+            FieldError(f"/remove/{index}", "not", "It is in `add` as well.")
+            for index, one in enumerate(remove)
+            if one in added
+        ]
+    _raise(errors)
 
 
 def check_nesting(path: str, value: object) -> None:

@@ -53,7 +53,7 @@ class Reverts:
                 rules.update(_content(await self._blob_then(target, blob_id, to)), to)
             else:
                 await self._check_reached(to)
-            return Decision(rules, present.seq)
+            return Decision(rules, present.boundary_seq, present.seq)
 
         return await self._handler.change(caller, target, attempt)
 

@@ -105,7 +105,11 @@ class BlobRestored(BlobEvent, frozen=True, kw_only=True):
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob as its events leave it. `seq` is its last event's."""
+    """A blob as its events leave it.
+
+    `seq` is its last event's, filing it included; `boundary_seq` the last one's in the boundary
+    that guards it, where filing is none.
+    """
 
     blob_id: str
     schema_id: str
@@ -117,6 +121,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     created_at: str
     seq: int
+    boundary_seq: int
     deleted: bool = False
 
 
@@ -143,9 +148,11 @@ def fold(
             parent_id=event.parent_id,
             created_at=time,
             seq=seq,
+            boundary_seq=seq,
         )
     if blob is None:
         return None
+    blob = msgspec.structs.replace(blob, seq=seq, boundary_seq=seq)
     if isinstance(event, BlobUpdated):
         return msgspec.structs.replace(
             blob,
@@ -153,13 +160,12 @@ def fold(
             title=event.title,
             tags=event.tags,
             metadata=event.metadata,
-            seq=seq,
         )
     if isinstance(event, BlobDeleted):
-        return msgspec.structs.replace(blob, deleted=True, seq=seq)
+        return msgspec.structs.replace(blob, deleted=True)
     if isinstance(event, BlobRestored):
-        return msgspec.structs.replace(blob, deleted=False, seq=seq)
-    return msgspec.structs.replace(blob, seq=seq)
+        return msgspec.structs.replace(blob, deleted=False)
+    return blob
 
 
 class BlobRules(Rules):

@@ -131,11 +131,11 @@ class NewBucket(msgspec.Struct, frozen=True):
     children: tuple[NewBucket, ...] = ()
 
 
-class Filing(msgspec.Struct, frozen=True):
-    """Where a blob is since it was filed anew, and the seqs of the events that said so."""
+class Filing(msgspec.Struct):
+    """Where a blob is since it was filed anew, and the seqs of all events that said so."""
 
-    bucket_ids: tuple[str, ...]
-    seqs: tuple[int, ...]
+    bucket_ids: tuple[str, ...] = ()
+    seqs: list[int] = msgspec.field(default_factory=list)
 
 
 class Bucket(msgspec.Struct, kw_only=True):
@@ -167,7 +167,9 @@ class Tree:
         self._children: dict[str | None, list[tuple[str, str]]] = {}
 
     def fold(self, bucket_id: str, event: Event | Opaque, seq: int, time: str) -> None:
-        """Take in one event. Events come in the order of `seq`; superseded ones may be missing."""
+        """Take in one event. Events come in the order of `seq`; superseded ones may be missing,
+        but of filings none: those of many blobs share a subject.
+        """
         self.seq = max(self.seq, seq)
         if isinstance(event, BucketCreated):
             self.buckets[bucket_id] = Bucket(
@@ -200,16 +202,29 @@ class Tree:
             case BucketRestored():
                 bucket.trashed = False
             case BucketFiling():
-                before = self.filings.get(event.blob_id)
-                seqs = (*before.seqs, seq) if before else (seq,)
-                self.filings[event.blob_id] = Filing(event.bucket_ids, seqs)
+                filing = self.filings.setdefault(event.blob_id, Filing())
+                filing.bucket_ids = event.bucket_ids
+                filing.seqs.append(seq)
+
+    def filed(self, blob_id: str, made_in: tuple[str, ...]) -> tuple[str, ...]:
+        """The buckets, in the trash or not, that a blob is in now, given those it was made in."""
+        filing = self.filings.get(blob_id)
+        return made_in if filing is None else filing.bucket_ids
+
+    def is_live(self, bucket_id: str) -> bool:
+        """Whether there is such a bucket, and neither it nor one above it is in the trash."""
+        bucket = self.buckets.get(bucket_id)
+        return (
+            bucket is not None
+            and not bucket.trashed
+            and not any(up.trashed for up in self.above(bucket))
+        )
 
     def live(self, bucket_id: str) -> Bucket:
         """The bucket, or NotFound if it never was, or if it or one above it is in the trash."""
-        bucket = self.buckets.get(bucket_id)
-        if bucket is None or bucket.trashed or any(up.trashed for up in self.above(bucket)):
+        if not self.is_live(bucket_id):
             raise NotFound(f"There is no bucket {bucket_id}.")
-        return bucket
+        return self.buckets[bucket_id]
 
     def above(self, bucket: Bucket) -> Iterator[Bucket]:
         """The buckets above, the nearest first; never more than there are."""

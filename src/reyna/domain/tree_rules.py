@@ -159,8 +159,9 @@ class TreeRules(Rules):
         present: Sequence[str],
         add: Sequence[str],
         remove: Sequence[str],
-    ) -> None:
-        """Put a blob, now in the buckets `present`, into some buckets and take it out of others.
+    ) -> tuple[str, ...]:
+        """Put a blob, now in the buckets `present`, into some buckets and take it out of others;
+        answers all that it is in then.
 
         What is so already is decided no more. Raises NotFound for a bucket that is not there.
         """
@@ -179,6 +180,7 @@ class TreeRules(Rules):
                     bucket_id,
                     BucketBlobAdded(blob_id=blob_id, schema_id=schema_id, bucket_ids=buckets),
                 )
+        return buckets
 
     def _plant(self, new: NewBucket, parent: str | None, rank: str) -> None:
         """Decide a bucket and all below it, every bucket before its children."""

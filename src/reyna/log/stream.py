@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Self
 
@@ -29,6 +29,8 @@ DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
 # Events read at once to find one by its time.
 LOOK_AHEAD = 100
+# Batches on their way at once; a stream takes 50 from all processes.
+BATCHES = 8
 # Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
 # readers (`reyna.log.follow`) rely on there being none.
 MAX_MESSAGE = 8 * 1024 * 1024
@@ -81,6 +83,7 @@ class Log:
     def __init__(self, connection: Connection, epoch: str) -> None:
         self.connection = connection
         self.epoch = epoch
+        self._batches = asyncio.Semaphore(BATCHES)
 
     @classmethod
     async def open(cls, connection: Connection, *, replicas: int = 1) -> Self:
@@ -133,7 +136,7 @@ class Log:
 
     async def last_of_each(self, *filters: str, up_to: int | None = None) -> list[Stored] | None:
         """The last message of each subject under the filters, in order; None if there are over
-        1024, or over 64 MiB of them. `up_to`, a seq that the log has reached: as it was after that.
+        1024, or over 64 MiB of them. With `up_to`, a seq from 1: as it was right after that one.
         """
         body: dict[str, object] = {"multi_last": filters}
         if up_to is not None:
@@ -146,6 +149,18 @@ class Log:
         """
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
+
+    async def last_seq(self, filter_: str) -> int:
+        """The seq of the last message under `filter_`, 0 if there is none. Costs the same however
+        long the log is.
+        """
+        found = await self._get({"last_by_subj": filter_})
+        return 0 if found is None else found.seq
+
+    async def at(self, seqs: Iterable[int]) -> list[Stored]:
+        """The messages of these seqs, in this order; what was erased is left out."""
+        found = [await self._get({"seq": seq}) for seq in seqs]
+        return [message for message in found if message is not None]
 
     async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""
@@ -184,6 +199,10 @@ class Log:
         if len(messages) == 1:
             only = messages[0]
             return await self._send(only, only.headers)
+        async with self._batches:
+            return await self._publish_batch(messages)
+
+    async def _publish_batch(self, messages: list[_Message]) -> _Ack:
         batch = new_id()
         for number, message in enumerate(messages, start=1):
             headers = {
@@ -222,6 +241,20 @@ class Log:
             if _event_id(found.message.data) == event_id:
                 return found.message.seq
             seq = found.message.seq + 1
+
+    async def _get(self, body: dict[str, object]) -> Stored | None:
+        """The answer to a Direct Get of one message, None if there is no such message."""
+        message = await self.connection.request(
+            _DIRECT, msgspec.json.encode(body), timeout=PUBLISH_TIMEOUT
+        )
+        headers = message.headers or {}
+        match headers.get("Status"):
+            case None:
+                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data)
+            case "404":
+                return None
+            case status:
+                raise LogUnavailable(f"The log cannot be read (status {status}).")
 
     async def _direct(self, body: dict[str, object], *, some: bool = False) -> list[Stored] | None:
         """The answers to a Direct Get with several, None when the server finds them too many.

@@ -68,7 +68,6 @@ class Attempt:
         self._spec = found.spec
         self._record = record
         self._owner = record.owner
-        self._bucket_ids: tuple[str, ...] = ()
         self._run_id = run_id_of(found.spec.processor_id, record.meta.id)
         self._derived_id = id_of(
             "derived", found.spec.processor_id, found.spec.version, record.meta.id
@@ -84,7 +83,7 @@ class Attempt:
         if not isinstance(event, BlobContent) or (run and run.status in {"completed", "failed"}):
             return None
         seq, attempts = (run.seq, run.attempts) if run else (0, 0)
-        if await self._boundaries.blob(self._owner, self._derived_id) is not None:
+        if await self._boundaries.bare_blob(self._owner, self._derived_id) is not None:
             await self._complete(seq, attempts, None)
             return None
         if attempts >= MAX_LOST:
@@ -116,12 +115,11 @@ class Attempt:
 
     async def _derive(self, event: BlobContent) -> Derived:
         """Ask the processor, and hold what it made against its output schema."""
-        source = await self._boundaries.blob(self._owner, self._record.entity_id)
+        source = await self._boundaries.bare_blob(self._owner, self._record.entity_id)
         if source is None or source.deleted:
             raise Permanent("The source was deleted before its turn came.")
         if self._record.meta.hops >= MAX_HOPS:
             raise Permanent(f"The chain of processors is over {MAX_HOPS} long: a loop?")
-        self._bucket_ids = source.bucket_ids
         writer = _ProgressWriter(self._log, self._owner, self._progress("", 0))
         derived = await self._processor.run(
             Source(
@@ -145,12 +143,11 @@ class Attempt:
         return msgspec.structs.replace(derived, data=data)
 
     async def _keep(self, derived: Derived) -> None:
-        """Append the derived blob; a lost log is waited for, so that the answer is not paid for
-        twice.
+        """Append the derived blob, filed where its source is by now; a lost log is waited for, so
+        that the answer is not paid for twice.
         """
         event = BlobDerived(
             schema_id=self._spec.output_schema_id,
-            bucket_ids=self._bucket_ids,
             data=derived.data,
             title=derived.title,
             parent_id=self._record.entity_id,
@@ -171,6 +168,10 @@ class Attempt:
         boundary = blob.boundary(self._owner, self._derived_id)
         while True:
             try:
+                source = await self._boundaries.blob(self._owner, self._record.entity_id)
+                event = msgspec.structs.replace(
+                    event, bucket_ids=source.bucket_ids if source else ()
+                )
                 await self._append(boundary, 0, self._derived_id, event, "derived")
             except LogUnavailable as error:
                 logger.info("what %s made waits for the log: %s", self._spec.processor_id, error)
