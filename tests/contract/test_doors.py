@@ -90,7 +90,7 @@ async def test_health(studio: Studio) -> None:
         assert answer.status_code == 200
         assert ready["status"] == "ready"
         assert ready["log"]["status"] == ready["database"]["status"] == "ok"
-        assert {"blobs", "tree", "runs"} <= set(ready["projections"])
+        assert {"content", "runs"} <= set(ready["projections"])
         assert all("lag" in part for part in ready["projections"].values())
         metrics = await client.get("/metrics")
         assert metrics.status_code == 200
