@@ -32,6 +32,7 @@ from reyna.api import (
     page,
     problems,
 )
+from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge, stamp
@@ -41,10 +42,13 @@ from reyna.commands.boundaries import Boundaries
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
+from reyna.commands.instances import InstanceCommands, Instances
 from reyna.commands.registry import Registry
+from reyna.commands.runs import RunCommands, WhoAsked
 from reyna.commands.schemas import Schemas
+from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
-from reyna.content import Processor, Projection
+from reyna.content import Asked, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
@@ -53,15 +57,21 @@ from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
 from reyna.log.stream import Log
+from reyna.runtime.attempt import Means
+from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
+from reyna.runtime.lanes import Limits
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
+from reyna.runtime.running import Running
 from reyna.runtime.views import Views
 from reyna.runtime.workers import Workers
 from reyna.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+# Places in each queue that one user's backfill may take.
+BACKFILL_PLACES = 2
 # What a request may have beside the blob's own JSON.
 ENVELOPE_BYTES = 64 * 1024
 
@@ -113,7 +123,16 @@ async def studio(
         await idempotency.prepare()
         for processor in processors:
             await stack.enter_async_context(processor.lifespan(settings))
-        workers = Workers(log, boundaries, schemas, processors)
+        instances = Instances(log, boundaries, Vault(place.secret))
+        means = Means(
+            log=log,
+            boundaries=boundaries,
+            schemas=schemas,
+            instances=instances,
+            budgets=Budgets(log, settings.tokens_per_day),
+            running=Running(log),
+        )
+        workers = Workers(means, processors, _limits(settings))
         await workers.register()
         views = Views(views_engine, log.epoch, settings.wait_timeout)
         outdated = await views.prepare(projections)
@@ -126,6 +145,8 @@ async def studio(
             accounts,
             BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
             BucketCommands(handler, boundaries, settings.max_depth),
+            InstanceCommands(handler, boundaries, instances),
+            RunCommands(handler, log, boundaries, instances, _who_asked(views, projections)),
             Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
             hub,
             views,
@@ -145,6 +166,8 @@ def _application(
     accounts: Accounts,
     blobs: BlobCommands,
     buckets: BucketCommands,
+    instances: InstanceCommands,
+    runs: RunCommands,
     registry: Registry,
     hub: Hub,
     views: Views,
@@ -159,6 +182,7 @@ def _application(
         route_handlers=[
             auth.router,
             *commands.routes(blobs, buckets),
+            *processor_routes.routes(instances, runs),
             *schema_routes.routes(registry),
             *events.routes(hub.log),
             *(view_router(one, views, workers.readiness) for one in projections),
@@ -200,6 +224,23 @@ def _application(
     )
     openapi.complete(app.openapi_schema)
     return app
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.runs_at_once, settings.runs_per_user, BACKFILL_PLACES)
+
+
+def _who_asked(views: Views, projections: Sequence[Projection]) -> WhoAsked:
+    """What asked for a run, as the view has it that knows."""
+
+    async def who_asked(user_id: str, run_id: str) -> Asked | None:
+        for projection in projections:
+            if isinstance(projection, RunIndex):
+                async with views.read(projection, 0) as read:
+                    return await projection.asked(read.connection, user_id, run_id)
+        return None
+
+    return who_asked
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import pytest
 from reyna.content import Derived, ProcessorSpec, Progress, Readiness, Source
 from reyna.errors import Permanent, Transient
 from reyna.log import queue
-from reyna.runtime import attempt, workers
+from reyna.runtime import attempt, dispatch
 from reyna.settings import Settings
 from tests.support import (
     Json,
@@ -342,7 +342,7 @@ async def test_runs_wait_for_a_processor_that_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it is ready its runs are queued, with the advice; then they complete by themselves."""
-    monkeypatch.setattr(workers, "READY_POLL", 0.05)
+    monkeypatch.setattr(dispatch, "READY_POLL", 0.05)
     writer = Writer(ready=False)
     async with (
         running_studio(tmp_path, processors=[writer]) as studio,
@@ -442,7 +442,7 @@ async def test_every_source_once_whatever_fails(
     """Two programs, failures and a killed nats-server: each of forty sources has one blob."""
     monkeypatch.setattr(attempt, "MAX_ATTEMPTS", 50)
     monkeypatch.setattr(queue, "ACK_WAIT", 2.0)
-    monkeypatch.setattr(workers, "ACK_WAIT", 2.0)
+    monkeypatch.setattr(dispatch, "ACK_WAIT", 2.0)
     failing = [fail(SOON) if number % 4 == 1 else write_out for number in range(200)]
     writers = [Writer(*failing), Writer(*failing)]
     async with (
@@ -485,7 +485,7 @@ async def test_every_source_once_whatever_fails(
 
 
 async def test_a_loop_of_processors_ends(tmp_path: Path) -> None:
-    """A processor that takes what it makes stops after a bounded number of hops, and says why."""
+    """A processor that would take what it made itself does not, and a failed run says why."""
 
     async def again(source: Source, progress: Progress) -> Derived:
         return Derived(data=msgspec.Raw(b'{"content": "again"}'))
@@ -502,7 +502,7 @@ async def test_a_loop_of_processors_ends(tmp_path: Path) -> None:
             return last == "processor.failed"
 
         await eventually(ended)
-        assert len(writer.calls) == attempt.MAX_HOPS
+        assert len(writer.calls) == 1
         seq = (await events_of(client))[-1]["seq"]
         page = await read(client, "/processors/writer/runs", seq, status="failed")
         assert "loop" in page["items"][0]["error"]

@@ -101,7 +101,9 @@ class BlobRestored(BlobEvent, frozen=True, kw_only=True):
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob as its events leave it. `seq` is its last event's."""
+    """A blob as its events leave it. `seq` is its last event's, `content_seq` that of the last one
+    that said what it holds.
+    """
 
     blob_id: str
     schema_id: str
@@ -113,6 +115,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     created_at: str
     seq: int
+    content_seq: int
     deleted: bool = False
 
 
@@ -139,6 +142,7 @@ def fold(
             parent_id=event.parent_id,
             created_at=time,
             seq=seq,
+            content_seq=seq,
         )
     if blob is None:
         return None
@@ -150,6 +154,7 @@ def fold(
             tags=event.tags,
             metadata=event.metadata,
             seq=seq,
+            content_seq=seq,
         )
     if isinstance(event, BlobDeleted):
         return msgspec.structs.replace(blob, deleted=True, seq=seq)

@@ -128,11 +128,12 @@ class Log:
                 return seq
             raise WrongExpectedSeq(ack.error.description)
 
-    async def last_of_each(self, filter_: str) -> list[Stored] | None:
-        """The last message of each subject under `filter_`, in order; None if there are over
-        1024, or over 64 MiB of them.
+    async def last_of_each(self, filter_: str, up_to: int | None = None) -> list[Stored] | None:
+        """The last message of each subject under `filter_`, in order, as it was after the event
+        `up_to`; None if there are over 1024, or over 64 MiB of them.
         """
-        return await self._direct({"multi_last": [filter_]})
+        until = {} if up_to is None else {"up_to_seq": up_to}
+        return await self._direct({"multi_last": [filter_], **until})
 
     async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
         """The messages under `filter_` after `seq`, in order; None if there are more than
@@ -140,6 +141,16 @@ class Log:
         """
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
+
+    async def at(self, seq: int) -> Stored | None:
+        """The message `seq`, None if there is none."""
+        return await self._one({"seq": seq})
+
+    async def first_since(self, filter_: str, time: str) -> Stored | None:
+        """The first message under `filter_` that was stored at or after `time`, RFC 3339; None if
+        there is none.
+        """
+        return await self._one({"start_time": time, "next_by_subj": filter_})
 
     async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""
@@ -199,6 +210,19 @@ class Log:
             if _event_id(found.message.data) == event_id:
                 return found.message.seq
             seq = found.message.seq + 1
+
+    async def _one(self, body: dict[str, object]) -> Stored | None:
+        answer = await self.connection.request(
+            _DIRECT, msgspec.json.encode(body), timeout=PUBLISH_TIMEOUT
+        )
+        headers = answer.headers or {}
+        match headers.get("Status"):
+            case None:
+                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data)
+            case "404":
+                return None
+            case status:
+                raise LogUnavailable(f"The log cannot be read (status {status}).")
 
     async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
         """The answers to a Direct Get with several, None when the server finds them too many."""
