@@ -18,6 +18,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ControllerRouterHandler
 
 import schemas as shipped
 import templates as files
@@ -35,6 +36,7 @@ from reyna.api import (
     page,
     problems,
 )
+from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
 from reyna.api import templates as template_routes
 from reyna.api.metrics import Metrics
@@ -47,12 +49,15 @@ from reyna.commands.buckets import BucketCommands
 from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
+from reyna.commands.instances import InstanceCommands, Instances
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
+from reyna.commands.runs import RunCommands, WhoAsked
 from reyna.commands.schemas import Schemas
+from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
-from reyna.content import Processor, Projection
+from reyna.content import Asked, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
@@ -61,15 +66,21 @@ from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
 from reyna.log.stream import Log
+from reyna.runtime.attempt import Means
+from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
+from reyna.runtime.lanes import Limits
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
+from reyna.runtime.running import Running
 from reyna.runtime.views import Views
 from reyna.runtime.workers import Workers
 from reyna.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+# Places in each queue that one user's backfill may take.
+BACKFILL_PLACES = 2
 # What a request may have beside the blob's own JSON.
 ENVELOPE_BYTES = 64 * 1024
 
@@ -121,7 +132,16 @@ async def studio(
         await idempotency.prepare()
         for processor in processors:
             await stack.enter_async_context(processor.lifespan(settings))
-        workers = Workers(log, boundaries, schemas, processors)
+        instances = Instances(log, boundaries, Vault(place.secret))
+        means = Means(
+            log=log,
+            boundaries=boundaries,
+            schemas=schemas,
+            instances=instances,
+            budgets=Budgets(log, settings.tokens_per_day),
+            running=Running(log),
+        )
+        workers = Workers(means, processors, _limits(settings))
         await workers.register()
         views = Views(views_engine, log.epoch, settings.wait_timeout)
         outdated = await views.prepare(projections)
@@ -129,23 +149,26 @@ async def studio(
         projector = Projector(connection, views, projections)
         handler = Handler(log, boundaries, idempotency)
         templates, types = Templates(files.load()), BucketTypes(log, schemas)
-        app = _application(
-            settings,
-            tokens,
-            accounts,
-            BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
-            BucketCommands(handler, boundaries, types, templates, settings.max_depth),
-            Reverts(log, handler, boundaries, types, settings.max_depth),
-            FilingCommands(handler, boundaries, settings.max_depth),
-            templates,
-            Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
-            hub,
-            boundaries,
-            views,
-            projector,
-            projections,
-            workers,
-        )
+        depth = settings.max_depth
+        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
+        buckets = BucketCommands(handler, boundaries, types, templates, depth)
+        reverts = Reverts(log, handler, boundaries, types, depth)
+        runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
+        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        routes: list[ControllerRouterHandler] = [
+            auth.router,
+            *commands.routes(blobs, buckets, reverts),
+            *filing.routes(FilingCommands(handler, boundaries, depth)),
+            *template_routes.routes(templates),
+            *schema_routes.routes(registry),
+            *processor_routes.routes(InstanceCommands(handler, boundaries, instances), runs),
+            *events.routes(log),
+            *history.routes(log, boundaries),
+            *(view_router(one, views, log, workers.readiness) for one in projections),
+            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
+        ]
+        looked_at = health.Health(hub, views, projector, projections, workers)
+        app = _application(settings, tokens, accounts, hub, looked_at, routes)
         rebuild = _rebuild(Replay(log, views), outdated)
         async with _running(hub.run(), projector.run(), workers.run(), rebuild):
             await hub.started.wait()
@@ -156,35 +179,12 @@ def _application(
     settings: Settings,
     tokens: Tokens,
     accounts: Accounts,
-    blobs: BlobCommands,
-    buckets: BucketCommands,
-    reverts: Reverts,
-    filings: FilingCommands,
-    templates: Templates,
-    registry: Registry,
     hub: Hub,
-    boundaries: Boundaries,
-    views: Views,
-    projector: Projector,
-    projections: Sequence[Projection],
-    workers: Workers,
+    looked_at: health.Health,
+    routes: Sequence[ControllerRouterHandler],
 ) -> Litestar:
     metrics = Metrics()
-    looked_at = health.Health(hub, views, projector, projections, workers)
-    api = Router(
-        path=commands.PREFIX,
-        route_handlers=[
-            auth.router,
-            *commands.routes(blobs, buckets, reverts),
-            *template_routes.routes(templates),
-            *schema_routes.routes(registry),
-            *events.routes(hub.log),
-            *(view_router(one, views, hub.log, workers.readiness) for one in projections),
-            *filing.routes(filings),
-            *history.routes(hub.log, boundaries),
-            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
-        ],
-    )
+    api = Router(path=commands.PREFIX, route_handlers=routes)
     app = Litestar(
         route_handlers=[
             api,
@@ -220,6 +220,23 @@ def _application(
     )
     openapi.complete(app.openapi_schema)
     return app
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.runs_at_once, settings.runs_per_user, BACKFILL_PLACES)
+
+
+def _who_asked(views: Views, projections: Sequence[Projection]) -> WhoAsked:
+    """What asked for a run, as the view has it that knows."""
+
+    async def who_asked(user_id: str, run_id: str) -> Asked | None:
+        for projection in projections:
+            if isinstance(projection, RunIndex):
+                async with views.read(projection, 0) as read:
+                    return await projection.asked(read.connection, user_id, run_id)
+        return None
+
+    return who_asked
 
 
 @asynccontextmanager

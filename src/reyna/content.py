@@ -113,8 +113,11 @@ class Projection(ABC):
 
 
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a processor declares of itself. `default_active`: on for everybody until
-    switched off.
+    """What a processor declares of itself.
+
+    `default_active`: on for everybody until switched off. A property of the settings schema with
+    `"writeOnly": true` or `"format": "password"` is a secret. `attempt_timeout`: seconds after
+    which an attempt is given up.
     """
 
     processor_id: str
@@ -126,20 +129,27 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
     settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
     default_active: bool = False
+    attempt_timeout: float = 600.0
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The blob that a processor is given. `data` is JSON that is valid under the input schema."""
+    """The blob that a processor is given. `data` is JSON that is valid under the input schema;
+    `settings` JSON that is valid under the settings schema, its defaults filled in and its secrets
+    readable.
+    """
 
     owner: str
     blob_id: str
     schema_id: str
     data: msgspec.Raw
     title: str | None = None
+    settings: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
-    """What a processor made. `data` is JSON that must be valid under the output schema."""
+    """What a processor made. `data` is JSON that must be valid under the output schema; `cost` is
+    in US dollars.
+    """
 
     data: msgspec.Raw
     title: str | None = None
@@ -147,16 +157,21 @@ class Derived(msgspec.Struct, frozen=True, kw_only=True):
     prompt_version: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cost: float | None = None
     seconds: float | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Whether a processor can work here, and what to tell the operator and the writer, if
-    anything.
+    """Whether a processor can work, and what to tell the operator and the writer, if anything.
+
+    `resting`: its provider failed again and again and is left alone for a while. `last_seen_at` is
+    when a worker of it was last heard of, RFC 3339. Both are the runtime's to fill in.
     """
 
     ready: bool
     advice: str | None = None
+    resting: bool = False
+    last_seen_at: str | None = None
 
 
 class Progress(Protocol):
@@ -184,6 +199,21 @@ class Processor(Protocol):
 
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Make the derived content."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What asked for a run: the event `seq`, of a processor."""
+
+    processor_id: str
+    seq: int
+
+
+@runtime_checkable
+class RunIndex(Protocol):
+    """A projection that knows which event asked for a run before the run has written anything."""
+
+    async def asked(self, connection: AsyncConnection, user_id: str, run_id: str) -> Asked | None:
+        """What asked for a user's run, None if nothing is known of it."""
 
 
 def projections() -> list[Projection]:

@@ -31,6 +31,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout: float = 5.0
     max_depth: int = 32
     max_blob_bytes: int = 1024 * 1024
+    runs_at_once: int = 4
+    runs_per_user: int = 3
+    tokens_per_day: int | None = None
     allowed_origins: tuple[str, ...] = ()
     text_base_url: str | None = None
     text_model: str | None = None
@@ -120,6 +123,9 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, 
     "wait_timeout": ("REYNA_WAIT_TIMEOUT", _seconds),
     "max_depth": ("REYNA_MAX_DEPTH", _whole(1, 1000)),
     "max_blob_bytes": ("REYNA_MAX_BLOB_BYTES", _whole(1024, 4 * 1024 * 1024)),
+    "runs_at_once": ("REYNA_RUNS_AT_ONCE", _whole(1, 1000)),
+    "runs_per_user": ("REYNA_RUNS_PER_USER", _whole(1, 1000)),
+    "tokens_per_day": ("REYNA_TOKENS_PER_DAY", _whole(1, 10**12)),
     "allowed_origins": ("REYNA_ALLOWED_ORIGINS", _origins),
     "text_base_url": ("REYNA_TEXT_BASE_URL", _url("http", "https")),
     "text_model": ("REYNA_TEXT_MODEL", str),

@@ -34,7 +34,7 @@ from tests.support import (
 
 # A model that is never asked: starting the local one would take what the tests need.
 SETTINGS = {"REYNA_SYNC": "interval", "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
-VIEWS = {"content", "runs", "schemas"}
+VIEWS = {"content", "processors", "runs", "schemas"}
 
 
 class Ended(msgspec.Struct, frozen=True):

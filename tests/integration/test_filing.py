@@ -20,7 +20,6 @@ from reyna.log.follow import read as read_log
 from reyna.log.record import decode
 from reyna.log.stream import Log
 from tests.events import SCHEMA, blob_updated, bucket_created, draft, of_blob, of_tree
-from tests.integration.test_runs import Writer, expanded
 from tests.support import (
     Json,
     Studio,
@@ -30,6 +29,7 @@ from tests.support import (
     make_bucket,
     running_studio,
 )
+from tests.writing import Writer, expanded
 
 CLIENTS = 16
 COMMANDS = 25

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reyna.domain.blob import BlobDeleted
-from reyna.log import embedded, queue
+from reyna.log import embedded, queue, subjects
 from reyna.log.connection import Connection
 from reyna.log.queue import Queue, Work
 from reyna.log.stream import Log
@@ -26,7 +26,8 @@ async def opened(
     connection: Connection, after: int = 0, types: tuple[str, ...] = CREATED
 ) -> AsyncIterator[AsyncIterator[Work]]:
     """The items of a queue."""
-    opened_ = await Queue.open(connection, "text-expansion", types, SCHEMA, after)
+    filters = [subjects.of_content(type_.removeprefix("blob."), SCHEMA) for type_ in types]
+    opened_ = await Queue.open(connection, "text-expansion", filters, after)
     try:
         yield opened_.items()
     finally:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import msgspec
 import pytest
 
-from reyna.content import Derived, ProcessorSpec, Progress, Readiness, Source
+from reyna.content import Derived, Progress, Source
 from reyna.errors import Permanent, Transient
 from reyna.log import queue
-from reyna.runtime import attempt, workers
-from reyna.settings import Settings
+from reyna.runtime import attempt, dispatch
 from tests.support import (
-    Json,
-    Studio,
     events_of,
     eventually,
     make_blob,
@@ -27,8 +23,20 @@ from tests.support import (
     read,
     running_studio,
 )
+from tests.writing import (
+    SOON,
+    Scene,
+    Writer,
+    a_scene,
+    derived_of,
+    expanded,
+    fail,
+    hang,
+    of_run,
+    the_run,
+    write_out,
+)
 
-Step = Callable[[Source, Progress], Awaitable[Derived]]
 RUN = {
     "run_id",
     "processor_id",
@@ -44,6 +52,12 @@ RUN = {
     "cost",
     "seconds",
     "detail",
+    "permanent",
+    "source_seq",
+    "backfill_id",
+    "total",
+    "done",
+    "failed",
     "created_at",
     "started_at",
     "finished_at",
@@ -51,120 +65,11 @@ RUN = {
 }
 
 
-def expanded(source: Source, text: str = "written out") -> Derived:
-    """A valid derivation of `source`."""
-    original = msgspec.json.decode(source.data)["content"]
-    data = {"original": original, "expanded": text, "expansion_ratio": 2.0}
-    return Derived(
-        data=msgspec.Raw(msgspec.json.encode(data)),
-        model="paper",
-        prompt_version="p1",
-        tokens_in=3,
-        tokens_out=5,
-        seconds=0.25,
-    )
-
-
-class Writer:
-    """A processor that does as its test says: one step a call, the last one for ever."""
-
-    def __init__(self, *steps: Step, ready: bool = True, output: str = "expanded-text-v1") -> None:
-        self.spec = ProcessorSpec(
-            processor_id="writer",
-            name="Writer",
-            description="Writes out, in tests.",
-            version="1",
-            input_schema_id="text-input-v1",
-            output_schema_id=output,
-            default_active=True,
-        )
-        self.steps = list(steps) or [write_out]
-        self.ready = ready
-        self.calls: list[str] = []
-
-    def lifespan(self, settings: Settings) -> AbstractAsyncContextManager[None]:
-        """Nothing to open."""
-        return nullcontext()
-
-    def readiness(self) -> Readiness:
-        """As the test says."""
-        return Readiness(self.ready, None if self.ready else "Sharpen a pencil.")
-
-    async def run(self, source: Source, progress: Progress) -> Derived:
-        """The next step."""
-        step = self.steps[min(len(self.calls), len(self.steps) - 1)]
-        self.calls.append(source.blob_id)
-        return await step(source, progress)
-
-
-async def write_out(source: Source, progress: Progress) -> Derived:
-    """Answer at once."""
-    return expanded(source)
-
-
-def fail(error: Exception) -> Step:
-    """A step that fails."""
-
-    async def step(source: Source, progress: Progress) -> Derived:
-        raise error
-
-    return step
-
-
-async def hang(source: Source, progress: Progress) -> Derived:
-    """Never answer."""
-    await asyncio.Event().wait()
-    raise AssertionError("nobody wakes it")
-
-
-SOON = Transient("The pencil broke.", retry_after=0.1)
-
-
-async def the_run(client: httpx.AsyncClient, source: Json, status: str) -> Json:
-    """The one run of a blob just made, once it has come to a status."""
-    found: list[Json] = []
-
-    async def there() -> bool:
-        runs = "/processors/writer/runs"
-        page = await read(client, runs, source["seq"], blob_id=source["blob_id"])
-        found[:] = page["items"]
-        return any(run["status"] == status for run in found)
-
-    await eventually(there)
-    (run,) = found
-    return run
-
-
-async def derived_of(client: httpx.AsyncClient, blob_id: str) -> list[Json]:
-    """What was derived from a blob."""
-    head = int((await client.get("/events", params={"limit": 1})).headers["reyna-seq"])
-    page = await read(client, "/blobs", head, parent_id=blob_id)
-    items: list[Json] = page["items"]
-    return items
-
-
-def of_run(events: list[Json]) -> list[str]:
-    """The types of what a run wrote."""
-    return [e["type"] for e in events if e["type"].startswith(("processor.", "blob.derived"))]
-
-
-class Scene(msgspec.Struct, frozen=True):
-    """A studio with one writer, and a user of it."""
-
-    studio: Studio
-    writer: Writer
-    client: httpx.AsyncClient
-    token: str
-
-
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     """A studio whose writer does as its test says."""
-    writer = Writer()
-    async with running_studio(tmp_path, processors=[writer]) as studio:
-        user = studio.user()
-        async with studio.client(user.token) as client:
-            yield Scene(studio, writer, client, user.token)
+    async with a_scene(tmp_path) as scene:
+        yield scene
 
 
 async def test_one_derived_blob_beside_its_source(scene: Scene) -> None:
@@ -342,7 +247,7 @@ async def test_runs_wait_for_a_processor_that_is_not_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it is ready its runs are queued, with the advice; then they complete by themselves."""
-    monkeypatch.setattr(workers, "READY_POLL", 0.05)
+    monkeypatch.setattr(dispatch, "READY_POLL", 0.05)
     writer = Writer(ready=False)
     async with (
         running_studio(tmp_path, processors=[writer]) as studio,
@@ -442,7 +347,7 @@ async def test_every_source_once_whatever_fails(
     """Two programs, failures and a killed nats-server: each of forty sources has one blob."""
     monkeypatch.setattr(attempt, "MAX_ATTEMPTS", 50)
     monkeypatch.setattr(queue, "ACK_WAIT", 2.0)
-    monkeypatch.setattr(workers, "ACK_WAIT", 2.0)
+    monkeypatch.setattr(dispatch, "ACK_WAIT", 2.0)
     failing = [fail(SOON) if number % 4 == 1 else write_out for number in range(200)]
     writers = [Writer(*failing), Writer(*failing)]
     async with (
@@ -485,7 +390,7 @@ async def test_every_source_once_whatever_fails(
 
 
 async def test_a_loop_of_processors_ends(tmp_path: Path) -> None:
-    """A processor that takes what it makes stops after a bounded number of hops, and says why."""
+    """A processor that would take what it made itself does not, and a failed run says why."""
 
     async def again(source: Source, progress: Progress) -> Derived:
         return Derived(data=msgspec.Raw(b'{"content": "again"}'))
@@ -502,7 +407,7 @@ async def test_a_loop_of_processors_ends(tmp_path: Path) -> None:
             return last == "processor.failed"
 
         await eventually(ended)
-        assert len(writer.calls) == attempt.MAX_HOPS
+        assert len(writer.calls) == 1
         seq = (await events_of(client))[-1]["seq"]
         page = await read(client, "/processors/writer/runs", seq, status="failed")
         assert "loop" in page["items"][0]["error"]

@@ -1,38 +1,49 @@
-"""The view of processors and runs: its fold, and what its routes answer."""
+"""The view of runs: its fold, and what its routes answer."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projections.runs import (
-    Processor,
-    Run,
-    RunPage,
-    get_processor,
-    get_run,
-    list_processors,
-    list_runs,
-    projection,
-)
+from projections.runs import projection
+from projections.runs.routes import get_health, get_run, list_runs
+from reyna.api.runs import ProcessorHealth, Run, RunPage
 from reyna.api.views import CallersView, encode_cursor
 from reyna.content import Readiness
 from reyna.domain.blob import BlobCreated, BlobDeleted, BlobUpdated
+from reyna.domain.instance import ProcessorInstanceChanged
 from reyna.domain.processor import (
+    BackfillRequested,
+    ProcessorCancelled,
     ProcessorCompleted,
     ProcessorFailed,
     ProcessorRegistered,
+    ProcessorRequested,
     ProcessorStarted,
     RunEvent,
     run_id_of,
 )
 from reyna.errors import Malformed, NotFound
+from reyna.ids import rfc3339
 from tests.folding import History, folded, time_of
 
 DATA = msgspec.Raw(b'{"content":"x"}')
 NOTES = "note-v1"
+STEPS = (
+    "drop",
+    "update",
+    "register",
+    "switch",
+    "requested",
+    "started",
+    "completed",
+    "failed",
+    "cancelled",
+)
 
 
 def registered(schema_id: str = NOTES, *, active: bool = True) -> ProcessorRegistered:
@@ -109,6 +120,27 @@ def failed(run_id: str, attempts: int = 5) -> ProcessorFailed:
     )
 
 
+def requested(run_id: str, backfill_id: str | None = None) -> ProcessorRequested:
+    """A run over the blob x, asked for by hand or by a backfill."""
+    return ProcessorRequested(
+        run_id=run_id,
+        processor_id="sum",
+        blob_id="x",
+        bucket_ids=("k",),
+        backfill_id=backfill_id,
+    )
+
+
+def cancelled(run_id: str) -> ProcessorCancelled:
+    """The end of a run over the blob x, as its owner wanted it."""
+    return ProcessorCancelled(run_id=run_id, processor_id="sum", blob_id="x", bucket_ids=("k",))
+
+
+def switched(*, active: bool, rerun: bool = False) -> ProcessorInstanceChanged:
+    """The processor `sum`, switched on or off."""
+    return ProcessorInstanceChanged(processor_id="sum", active=active, rerun_on_update=rerun)
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Registrations, blobs, and runs that nothing or something asked for, in any order."""
@@ -116,14 +148,25 @@ def histories(draw: st.DrawFn) -> History:
     asked = ["nobodys"]
     for step in range(draw(st.integers(0, 40))):
         run_id = draw(st.sampled_from(asked))
-        match draw(st.sampled_from(["drop", "register", "started", "completed", "failed"])):
+        match draw(st.sampled_from(STEPS)):
             case "drop":
                 asked.append(
                     scribe.drop(f"b{step}", schema_id=draw(st.sampled_from([NOTES, "z-v1"])))
                 )
             case "register":
-                event = registered(active=draw(st.booleans()))
-                scribe.register(draw(st.sampled_from(["sum", "other"])), event)
+                scribe.register(
+                    draw(st.sampled_from(["sum", "other"])), registered(active=draw(st.booleans()))
+                )
+            case "switch":
+                event = switched(active=draw(st.booleans()), rerun=draw(st.booleans()))
+                scribe.history.add("ann", "sum", event)
+            case "update":
+                changed = BlobUpdated(schema_id=NOTES, data=DATA, changed=("data",))
+                asked.append(run_id_of("sum", scribe.history.add("ann", "x", changed).meta.id))
+            case "requested":
+                scribe.run(requested(run_id))
+            case "cancelled":
+                scribe.run(cancelled(run_id))
             case "started":
                 scribe.run(started(run_id, step))
             case "completed":
@@ -183,12 +226,18 @@ async def test_run_tells_all_its_fields() -> None:
         status="queued",
         attempts=0,
         error=None,
+        permanent=None,
         derived_id=None,
         tokens_in=None,
         tokens_out=None,
         cost=None,
         seconds=None,
         detail=None,
+        backfill_id=None,
+        total=None,
+        done=None,
+        failed=None,
+        source_seq=2,
         created_at=time_of(2),
         started_at=None,
         finished_at=None,
@@ -307,56 +356,143 @@ async def test_queued_runs_say_what_they_wait_for() -> None:
             assert (await get_run.fn(ann, waiting)).detail is None
 
 
-@pytest.mark.parametrize(
-    ("readiness", "status", "advice"),
-    [
-        (Readiness(ready=True), "healthy", None),
-        (Readiness(ready=True, advice="A demo model."), "healthy", "A demo model."),
-        (Readiness(ready=False, advice="No model."), "down", "No model."),
-        (None, "down", None),
-    ],
-)
-async def test_processor_tells_all_its_fields(
-    readiness: Readiness | None, status: str, advice: str | None
-) -> None:
-    """A processor is what its last registration says, and as healthy as it is here."""
+async def test_switched_off_takes_back_what_waits() -> None:
+    """Switching off takes back queued runs that events asked for, and no others; events of an
+    instance that is off ask for none, those after it was switched on again do.
+    """
     scribe = Scribe()
-    scribe.register("sum", registered("old-v1"))
     scribe.register("sum")
+    waiting, running = scribe.drop("waits"), scribe.drop("runs")
+    scribe.drop("waits", owner="eve")
+    scribe.run(started(running))
+    scribe.run(requested("by-hand"))
+    scribe.history.add("ann", "sum", switched(active=False))
+    while_off = scribe.drop("off")
+    scribe.history.add("ann", "sum", switched(active=True))
+    after = scribe.drop("on")
     async with folded(projection) as view:
-        await view.apply(scribe.history.records)
-        async with view.seen_by("ann", readiness) as ann:
-            found = await get_processor.fn(ann, "sum")
-            page = await list_processors.fn(ann)
-    assert isinstance(found, Processor)
-    assert page.items == [found]
-    assert msgspec.json.decode(msgspec.json.encode(found)) == {
-        "processor_id": "sum",
-        "name": "Summary",
-        "description": "Says it in short.",
-        "input_schema_id": NOTES,
-        "output_schema_id": "summary-v1",
-        "subscribe_events": ["blob.created"],
-        "settings_schema": {"type": "object"},
-        "version": "1",
-        "status": status,
-        "last_seen_at": time_of(2),
-        "advice": advice,
-    }
+        await view.apply(scribe.history.records, [2, 5])
+        async with view.seen_by("ann") as ann:
+            assert [run.run_id for run in await listed(ann)] == [after, "by-hand", running]
+            for run_id in (waiting, while_off):
+                with pytest.raises(NotFound):
+                    await get_run.fn(ann, run_id)
+        async with view.seen_by("eve") as eve:
+            assert [run.status for run in await listed(eve)] == ["queued"]
 
 
-async def test_processors_are_paged_by_id() -> None:
-    """Pages give each processor once, by id."""
+async def test_a_worker_that_was_faster_than_the_switch_is_seen() -> None:
+    """A run that starts after its instance was switched off is there all the same."""
     scribe = Scribe()
-    for processor_id in ("c", "a", "b"):
-        scribe.register(processor_id)
+    scribe.register("sum")
+    run_id = scribe.drop("x")
+    scribe.history.add("ann", "sum", switched(active=False))
+    scribe.run(started(run_id))
+    assert (await run_after(scribe.history, run_id)).status == "running"
+
+
+async def test_updates_ask_for_runs_of_those_who_want_it() -> None:
+    """With `rerun_on_update` a change of the data asks for another run; one of a title does not."""
+    scribe = Scribe()
+    scribe.register("sum")
+    scribe.history.add("ann", "sum", switched(active=True, rerun=True))
+    first = scribe.drop("x")
+    titled = BlobUpdated(schema_id=NOTES, data=DATA, title="T", changed=("title",))
+    scribe.history.add("ann", "x", titled)
+    changed = BlobUpdated(schema_id=NOTES, data=DATA, changed=("data", "title"))
+    second = run_id_of("sum", scribe.history.add("ann", "x", changed).meta.id)
+    scribe.history.add("eve", "x", changed)
     async with folded(projection) as view:
         await view.apply(scribe.history.records)
         async with view.seen_by("ann") as ann:
-            first = await list_processors.fn(ann, limit=2)
-            rest = await list_processors.fn(ann, limit=2, cursor=first.next_cursor)
-    assert [item.processor_id for item in (*first.items, *rest.items)] == ["a", "b", "c"]
-    assert rest.next_cursor is None
+            assert [run.run_id for run in await listed(ann)] == [second, first]
+        async with view.seen_by("eve") as eve:
+            assert await listed(eve) == []
+
+
+async def test_retried_runs_are_queued_again() -> None:
+    """A run that failed, and is asked for again, waits anew; its last request is its source."""
+    scribe = Scribe()
+    scribe.register("sum")
+    run_id = scribe.drop("x")
+    scribe.run(started(run_id, 5))
+    scribe.run(failed(run_id))
+    assert (await run_after(scribe.history, run_id)).permanent is False
+    scribe.run(requested(run_id))
+    run = await run_after(scribe.history, run_id)
+    assert (run.status, run.attempts, run.error, run.started_at) == ("queued", 0, None, None)
+    assert (run.permanent, run.source_seq, run.created_at) == (None, 5, time_of(2))
+
+
+async def test_a_cancellation_can_come_too_late() -> None:
+    """A cancelled run has ended; that it was completed all the same is told when it is."""
+    scribe = Scribe()
+    scribe.register("sum")
+    run_id = scribe.drop("x")
+    scribe.run(cancelled(run_id))
+    run = await run_after(scribe.history, run_id)
+    assert (run.status, run.finished_at) == ("cancelled", time_of(3))
+    scribe.run(completed(run_id))
+    assert (await run_after(scribe.history, run_id)).status == "completed"
+    scribe.run(cancelled(run_id))
+    assert (await run_after(scribe.history, run_id)).status == "completed"
+
+
+async def test_a_backfill_says_how_far_it_has_come() -> None:
+    """A backfill counts its own runs by how they ended, and no others."""
+    scribe = Scribe()
+    scribe.register("sum")
+    asked = BackfillRequested(run_id="all", processor_id="sum", bucket_id="k", bucket_ids=("k",))
+    scribe.run(asked)
+    begun = ProcessorStarted(
+        run_id="all", processor_id="sum", bucket_ids=("k",), attempt=1, source_seq=2, total=4
+    )
+    scribe.run(begun)
+    for number in range(3):
+        scribe.run(requested(f"c{number}", "all"))
+        scribe.run(started(f"c{number}"))
+    scribe.run(completed("c0"))
+    scribe.run(failed("c1"))
+    scribe.run(requested("alone"))
+    scribe.run(completed("alone"))
+    run = await run_after(scribe.history, "all")
+    assert (run.status, run.blob_id, run.bucket_ids) == ("running", None, ("k",))
+    assert (run.total, run.done, run.failed) == (4, 1, 1)
+    async with folded(projection) as view:
+        await view.apply(scribe.history.records)
+        async with view.seen_by("ann") as ann:
+            children = await listed(ann, backfill_id="all")
+            assert [run.run_id for run in children] == ["c2", "c1", "c0"]
+            assert {run.backfill_id for run in children} == {"all"}
+            assert {run.total for run in children} == {None}
+
+
+async def test_health_counts_everybodys_runs() -> None:
+    """Health tells what waits, what runs, and what ended in the last hour, with its run times."""
+    scribe = Scribe()
+    scribe.register("sum")
+    scribe.drop("x")
+    scribe.run(started(scribe.drop("y", owner="eve")), owner="eve")
+    done = scribe.drop("z")
+    scribe.run(started(done))
+    scribe.run(completed(done))
+    recent = rfc3339(datetime.now(UTC) - timedelta(minutes=5))
+    later = rfc3339(datetime.now(UTC) - timedelta(minutes=4))
+    ready = Readiness(ready=True, resting=True, last_seen_at=recent)
+    for number, event in enumerate((started("r"), completed("r"), failed("s"))):
+        record = scribe.history.add("ann", event.run_id, event)
+        meta = msgspec.structs.replace(record.meta, time=later if number else recent)
+        scribe.history.records[-1] = msgspec.structs.replace(record, meta=meta)
+    async with folded(projection) as view:
+        await view.apply(scribe.history.records)
+        async with view.seen_by("bob", ready) as bob:
+            found = await get_health.fn(bob, "sum")
+    assert isinstance(found, ProcessorHealth)
+    assert (found.status, found.resting, found.last_seen_at) == ("degraded", True, recent)
+    assert (found.queued, found.running, found.oldest_queued_at) == (1, 1, time_of(2))
+    assert (found.completed_last_hour, found.failed_last_hour) == (1, 1)
+    assert found.p50_seconds == found.p99_seconds
+    assert 59 < (found.p50_seconds or 0) < 61
 
 
 @pytest.mark.parametrize("wrong", ["a.b", "*", ">", "", "a" * 65, "a\0"])
@@ -367,13 +503,13 @@ async def test_wrong_ids_are_malformed(wrong: str) -> None:
     async with folded(projection) as view:
         await view.apply(scribe.history.records)
         async with view.seen_by("ann") as ann:
-            for route in (get_processor, list_runs, get_run):
+            for route in (get_health, list_runs, get_run):
                 with pytest.raises(Malformed):
                     await route.fn(ann, wrong)
             with pytest.raises(Malformed):
                 await list_runs.fn(ann, "sum", blob_id=wrong)
             with pytest.raises(Malformed):
-                await list_processors.fn(ann, cursor=encode_cursor(wrong))
+                await list_runs.fn(ann, "sum", backfill_id=wrong)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +529,6 @@ async def test_foreign_cursor_is_malformed(cursor: str) -> None:
 async def test_unknown_things_are_not_found() -> None:
     """A processor or run that never was is not found."""
     async with folded(projection) as view, view.seen_by("ann") as ann:
-        for route in (get_processor, list_runs, get_run):
+        for route in (get_health, list_runs, get_run):
             with pytest.raises(NotFound):
                 await route.fn(ann, "nothing")

@@ -365,10 +365,10 @@ async def test_the_last_seq_and_single_messages(log: Log) -> None:
     assert await log.last_seq("reyna.u0.blob.>") == 3
     assert await log.last_seq("reyna.u1.>") == 2
     assert await log.last_seq("reyna.u2.>") == 0
-    found = await log.at([3, 99, 1])
+    found = await log.messages([3, 99, 1])
     assert [message.seq for message in found] == [3, 1]
     assert record.decode(found[0]).event == blob_created("2")
-    assert await log.at([]) == []
+    assert await log.messages([]) == []
 
 
 async def test_more_batches_at_once_than_a_stream_takes(log: Log) -> None:

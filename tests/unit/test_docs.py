@@ -83,6 +83,7 @@ def test_every_decision_is_listed() -> None:
 def test_files_and_entry_points_are_equal(group: str) -> None:
     """Each view and each derivation is installed by an entry point of its own, and no other is."""
     ours = {point.value for point in entry_points(group=f"reyna.{group}")}
-    files = {path.stem for path in (ROOT / group).glob("[!_]*.py")}
-    files |= {path.parent.name for path in (ROOT / group).glob("*/__init__.py")}
+    folder = ROOT / group
+    files = {path.stem for path in folder.glob("[!_]*.py")}
+    files |= {path.parent.name for path in folder.glob("*/__init__.py")}
     assert {value.split(":")[0].removeprefix(f"{group}.") for value in ours} == files

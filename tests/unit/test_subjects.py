@@ -37,6 +37,9 @@ TOPICS = {
     "processor.started.*",
     "processor.completed.*",
     "processor.failed.*",
+    "processor.cancelled.*",
+    "processor.requested.*",
+    "processor.backfill.requested.*",
 }
 
 hostile = st.one_of(

@@ -91,6 +91,6 @@ async def _page(
     before = head + 1 if cursor is None else decode_cursor(cursor, tuple[_Seq])[0]
     older = sorted((seq for seq in seqs if seq < before), reverse=True)
     asked = older[:limit]
-    items = [frame_of(decode(message)) for message in await log.at(asked)]
+    items = [frame_of(decode(message)) for message in await log.messages(asked)]
     more = encode_cursor(asked[-1]) if len(older) > limit else None
     return Response(EventPage(items, more), headers={"Reyna-Seq": str(head)})

@@ -143,6 +143,29 @@ class CompareDefinition(msgspec.Struct, frozen=True, kw_only=True):
     definition: object
 
 
+class PutInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """A processor, switched on or off and set up. Secrets that `settings` do not name stay; one
+    that is null goes. `rerun_on_update`: run again when a source's data change.
+    """
+
+    active: bool
+    settings: dict[str, object] = {}
+    rerun_on_update: bool = False
+
+
+class RequestRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run over one blob; or runs over many, a backfill: those in a bucket and below it, or all of
+    the processor's input schema. `settings` go before the instance's; `per_minute` bounds a
+    backfill.
+    """
+
+    blob_id: Id | None = None
+    bucket_id: Id | None = None
+    schema_id: SchemaName | None = None
+    settings: dict[str, object] = {}
+    per_minute: Annotated[int, msgspec.Meta(ge=1, le=60_000)] | None = None
+
+
 def check_blob(title: str | None, tags: Sequence[str], bucket_ids: Sequence[str] = ()) -> None:
     """Raise Invalid if a blob's title, tags or buckets are too long or too many."""
     errors = list(_tag_errors(tags))

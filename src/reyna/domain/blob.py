@@ -108,7 +108,8 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     """A blob as its events leave it.
 
     `seq` is its last event's, filing it included; `boundary_seq` the last one's in the boundary
-    that guards it, where filing is none.
+    that guards it, where filing is none; `content_seq` that of the last one that said what it
+    holds.
     """
 
     blob_id: str
@@ -122,6 +123,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     seq: int
     boundary_seq: int
+    content_seq: int
     deleted: bool = False
 
 
@@ -149,6 +151,7 @@ def fold(
             created_at=time,
             seq=seq,
             boundary_seq=seq,
+            content_seq=seq,
         )
     if blob is None:
         return None
@@ -160,6 +163,7 @@ def fold(
             title=event.title,
             tags=event.tags,
             metadata=event.metadata,
+            content_seq=seq,
         )
     if isinstance(event, BlobDeleted):
         return msgspec.structs.replace(blob, deleted=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from reyna.domain import blob, bucket, processor, schema
+from reyna.domain import blob, bucket, instance, processor, schema
 from reyna.domain.event import Event, Opaque, type_of
 
 EVENTS: dict[str, type[Event]] = {
@@ -29,9 +29,13 @@ EVENTS: dict[str, type[Event]] = {
         schema.SchemaRegistered,
         schema.SchemaStatusChanged,
         processor.ProcessorRegistered,
+        instance.ProcessorInstanceChanged,
+        processor.ProcessorRequested,
+        processor.BackfillRequested,
         processor.ProcessorStarted,
         processor.ProcessorCompleted,
         processor.ProcessorFailed,
+        processor.ProcessorCancelled,
     )
 }
 

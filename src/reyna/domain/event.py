@@ -49,9 +49,10 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `id` names the event itself, `actor` who caused it (`user:…` or `processor:…`), `cause` the
     event it follows from, `correlation` the first event of the chain, `hops` how many derivations
-    deep it is, `lineage` the blobs it was derived from, oldest first. `fingerprint` is the digest
-    of the request that made it, where the request carried an Idempotency-Key. `batch`, on the first
-    of several events that were appended together, is how many they are: their seqs follow on.
+    deep it is, `lineage` the blobs it was derived from and `via` the processors, oldest first.
+    `fingerprint` is the digest of the request that made it, where the request carried an
+    Idempotency-Key. `batch`, on the first of several events that were appended together, is how
+    many they are: their seqs follow on.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     correlation: str | None = None
     hops: int = 0
     lineage: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
     fingerprint: str | None = None
     batch: int = 1
 

@@ -1,4 +1,4 @@
-"""Work queues over the log: one durable pull consumer per processor, shared by all its workers.
+"""Work queues over the log: a durable pull consumer each, shared by all its workers.
 
 Owns redelivery: an item that is neither done nor put off in time comes again, here or elsewhere.
 What the work is belongs to `reyna.runtime.workers`.
@@ -17,7 +17,7 @@ from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
 
 from reyna.errors import LogUnavailable
-from reyna.log import record, subjects
+from reyna.log import record
 from reyna.log.connection import Connection
 from reyna.log.record import Record, Stored
 from reyna.log.stream import STREAM
@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds; a lost worker's items go to another after so long.
 ACK_WAIT = 15.0
-MAX_ACK_PENDING = 1000
+# Items that were delivered or put off; beyond, nothing new is delivered to anybody.
+MAX_ACK_PENDING = 100_000
 FETCH_TIMEOUT = 5.0
 
 
@@ -66,7 +67,7 @@ class Work:
 
 
 class Queue:
-    """The work of one processor: events of some types, of one schema, after a seq."""
+    """Events that somebody must see to, after a seq."""
 
     def __init__(
         self, connection: Connection, subscription: JetStreamContext.PullSubscription
@@ -76,10 +77,10 @@ class Queue:
 
     @classmethod
     async def open(
-        cls, connection: Connection, name: str, types: Sequence[str], schema_id: str, after: int
+        cls, connection: Connection, name: str, filters: Sequence[str], after: int
     ) -> Self:
-        """The durable queue `name`; made if it is not there, its filters brought up to date if it
-        is.
+        """The durable queue `name` of the subjects that match; made if it is not there, its filters
+        brought up to date if it is.
         """
         manager = connection.client.jetstream()
         config = api.ConsumerConfig(
@@ -90,7 +91,7 @@ class Queue:
             ack_wait=ACK_WAIT,
             max_deliver=-1,
             max_ack_pending=MAX_ACK_PENDING,
-            filter_subjects=[_filter(type_, schema_id) for type_ in types],
+            filter_subjects=list(filters),
         )
         await connection.ready()
         try:
@@ -124,8 +125,3 @@ class Queue:
             await self._subscription.unsubscribe()
         except (NatsError, OSError) as error:
             logger.debug("queue not unsubscribed: %s", error)
-
-
-def _filter(type_: str, schema_id: str) -> str:
-    kind, verb = type_.split(".", 1)
-    return f"{subjects.PREFIX}.*.{kind}.*.{verb}.{subjects.schema_token(schema_id)}"

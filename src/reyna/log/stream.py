@@ -157,10 +157,20 @@ class Log:
         found = await self._get({"last_by_subj": filter_})
         return 0 if found is None else found.seq
 
-    async def at(self, seqs: Iterable[int]) -> list[Stored]:
+    async def messages(self, seqs: Iterable[int]) -> list[Stored]:
         """The messages of these seqs, in this order; what was erased is left out."""
         found = [await self._get({"seq": seq}) for seq in seqs]
         return [message for message in found if message is not None]
+
+    async def message(self, seq: int) -> Stored | None:
+        """The message `seq`, None if there is none."""
+        return await self._get({"seq": seq})
+
+    async def first_since(self, filter_: str, time: str) -> Stored | None:
+        """The first message under `filter_` that was stored at or after `time`, RFC 3339; None if
+        there is none.
+        """
+        return await self._get({"start_time": time, "next_by_subj": filter_})
 
     async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""

@@ -27,7 +27,14 @@ SCHEMA_ID_PATTERN = r"^[a-z][a-z0-9-]{0,63}-v[1-9][0-9]{0,5}" + END
 _TOKEN = re.compile(ID_PATTERN)
 _SCHEMA = re.compile(SCHEMA_ID_PATTERN)
 _TWO_WORD_VERBS = frozenset(
-    {"structure.changed", "blob.added", "blob.removed", "status.changed", "instance.changed"}
+    {
+        "structure.changed",
+        "blob.added",
+        "blob.removed",
+        "status.changed",
+        "instance.changed",
+        "backfill.requested",
+    }
 )
 _MIN_TOKENS = 5
 
@@ -105,6 +112,25 @@ def of_blobs(owner: str | None, schema_id: str) -> str:
     """The filter of all events of the blobs of one schema: an owner's, or with None everybody's."""
     whose = "*" if owner is None else token(owner)
     return f"{PREFIX}.{whose}.blob.*.*.{schema_token(schema_id)}"
+
+
+def of_instance(owner: str, processor_id: str) -> str:
+    """The one subject of a user's instance of a processor."""
+    return f"{PREFIX}.{token(owner)}.processor.{token(processor_id)}.instance.changed"
+
+
+def of_runs(owner: str | None, verb: str, processor_id: str | None = None) -> str:
+    """The filter of what runs say by one verb: an owner's, or with None everybody's; of one
+    processor or of all.
+    """
+    whose = "*" if owner is None else token(owner)
+    which = "*" if processor_id is None else token(processor_id)
+    return f"{PREFIX}.{whose}.processor.*.{verb}.{which}"
+
+
+def of_content(verb: str, schema_id: str) -> str:
+    """The filter of everybody's blob events of one verb and schema."""
+    return f"{PREFIX}.*.blob.*.{verb}.{schema_token(schema_id)}"
 
 
 def parse(subject: str) -> Subject:

@@ -16,7 +16,8 @@ from reyna.domain.bucket import (
     BucketStructureChanged,
 )
 from reyna.domain.event import Event, Opaque
-from reyna.domain.processor import ProcessorRegistered, RunEvent
+from reyna.domain.instance import ProcessorInstanceChanged
+from reyna.domain.processor import ProcessorRegistered, RunEvent, RunRequest
 from reyna.log.record import Record
 
 
@@ -42,7 +43,7 @@ class EventFrame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def frame_of(record: Record) -> EventFrame:
     """The public form of a record."""
     event = record.event
-    data = msgspec.Raw(event.raw) if isinstance(event, Opaque) else event
+    data = msgspec.Raw(event.raw) if isinstance(event, Opaque) else _without_secrets(event)
     buckets = buckets_of(record)
     frame = EventFrame(
         type=record.type,
@@ -68,11 +69,18 @@ def frame_of(record: Record) -> EventFrame:
             return msgspec.structs.replace(
                 frame, run_id=event.run_id, processor_id=event.processor_id, blob_id=event.blob_id
             )
-        case ProcessorRegistered():
+        case ProcessorRegistered() | ProcessorInstanceChanged():
             return msgspec.structs.replace(frame, processor_id=record.entity_id)
     if record.subject.kind == "schema":
         return msgspec.structs.replace(frame, schema_id=record.entity_id)
     return frame
+
+
+def _without_secrets(event: Event) -> Event:
+    """The event with the places of its secrets alone: what is sealed is nobody's to read."""
+    if isinstance(event, ProcessorInstanceChanged | RunRequest) and event.secrets:
+        return msgspec.structs.replace(event, secrets=dict.fromkeys(event.secrets, ""))
+    return event
 
 
 def buckets_of(record: Record) -> tuple[str, ...]:

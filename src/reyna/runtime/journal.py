@@ -1,0 +1,194 @@
+"""What a run writes into the log: that it started, what it made, how it ended. Owns the run's place
+in its boundary, and the ids that make writing twice impossible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from msgspec.structs import replace
+
+from reyna.commands.boundaries import Boundaries
+from reyna.content import Derived, ProcessorSpec
+from reyna.domain import blob, processor
+from reyna.domain.blob import BlobContent, BlobDerived, Provenance
+from reyna.domain.event import Boundary, Event, Meta, type_of
+from reyna.domain.processor import (
+    ProcessorCompleted,
+    ProcessorFailed,
+    ProcessorStarted,
+    Run,
+    RunRequest,
+    derived_id_of,
+)
+from reyna.errors import LogUnavailable, WrongExpectedSeq
+from reyna.ids import id_of, now
+from reyna.log.progress import Progress
+from reyna.log.record import Record
+from reyna.log.stream import Draft, Guard, Log
+
+logger = logging.getLogger(__name__)
+
+MAX_ERROR = 2000
+
+
+class Journal:
+    """The run `run_id` of a processor, which the event in `record` asked for."""
+
+    def __init__(
+        self, log: Log, boundaries: Boundaries, spec: ProcessorSpec, record: Record, run_id: str
+    ) -> None:
+        self._log = log
+        self._boundaries = boundaries
+        self._spec = spec
+        self._record = record
+        self._owner = record.owner
+        self.run_id = run_id
+        self.derived_id = derived_id_of(run_id, spec.version)
+        self.attempts = 0
+        self._seq = 0
+        event = record.event
+        asked = event if isinstance(event, BlobContent | RunRequest) else None
+        self._bucket_ids = asked.bucket_ids if asked else ()
+        self._blob_id = asked.blob_id if isinstance(asked, RunRequest) else record.entity_id
+        self._source_seq = record.seq
+
+    def resume(self, run: Run | None) -> None:
+        """Go on where the log says that the run is."""
+        self._seq, self.attempts = (run.seq, run.attempts) if run else (0, 0)
+
+    def reads(self, blob_id: str, seq: int) -> None:
+        """The content that is read is that of the event `seq`."""
+        self._blob_id, self._source_seq = blob_id, seq
+
+    async def started(self) -> None:
+        """An attempt begins."""
+        self.attempts += 1
+        event = ProcessorStarted(
+            run_id=self.run_id,
+            processor_id=self._spec.processor_id,
+            blob_id=self._blob_id,
+            bucket_ids=self._bucket_ids,
+            attempt=self.attempts,
+            source_seq=self._source_seq,
+        )
+        self._seq = await self._append_to_run(event, f"started {self.attempts}")
+
+    async def keep(self, derived: Derived) -> None:
+        """Append the derived blob, filed where its source is by now; a lost log is waited for, so
+        that the answer is not paid for twice.
+        """
+        assert self._blob_id is not None
+        event = BlobDerived(
+            schema_id=self._spec.output_schema_id,
+            data=derived.data,
+            title=derived.title,
+            parent_id=self._blob_id,
+            processor_id=self._spec.processor_id,
+            provenance=Provenance(
+                processor_version=self._spec.version,
+                source_blob_id=self._blob_id,
+                source_seq=self._source_seq,
+                run_id=self.run_id,
+                model=derived.model,
+                prompt_version=derived.prompt_version,
+                tokens_in=derived.tokens_in,
+                tokens_out=derived.tokens_out,
+                seconds=derived.seconds,
+                generated_at=now(),
+            ),
+        )
+        boundary = blob.boundary(self._owner, self.derived_id)
+        while True:
+            try:
+                source = await self._boundaries.blob(self._owner, self._blob_id)
+                event = replace(event, bucket_ids=source.bucket_ids if source else ())
+                await self._append(boundary, 0, self.derived_id, event, self._meta_of_blob(event))
+            except LogUnavailable as error:
+                logger.info("what %s made waits for the log: %s", self._spec.processor_id, error)
+                await asyncio.sleep(0.5)
+            except WrongExpectedSeq:
+                logger.info("blob %s was derived by another worker", self.derived_id)
+                return
+            else:
+                return
+
+    async def completed(self, derived: Derived | None) -> None:
+        """The blob is there. None: another attempt made it."""
+        event = ProcessorCompleted(
+            run_id=self.run_id,
+            processor_id=self._spec.processor_id,
+            blob_id=self._blob_id,
+            bucket_ids=self._bucket_ids,
+            derived_id=self.derived_id,
+            attempts=max(self.attempts, 1),
+            tokens_in=derived.tokens_in if derived else None,
+            tokens_out=derived.tokens_out if derived else None,
+            cost=derived.cost if derived else None,
+            seconds=derived.seconds if derived else None,
+        )
+        await self._append_to_run(event, f"completed {self._seq}")
+
+    async def failed(self, error: str, *, permanent: bool) -> None:
+        """The run is given up."""
+        event = ProcessorFailed(
+            run_id=self.run_id,
+            processor_id=self._spec.processor_id,
+            blob_id=self._blob_id,
+            bucket_ids=self._bucket_ids,
+            attempts=self.attempts,
+            error=error[:MAX_ERROR],
+            permanent=permanent,
+        )
+        await self._append_to_run(event, "failed")
+
+    def progress(self) -> Progress:
+        """What all progress of the attempt says."""
+        return Progress(
+            run_id=self.run_id,
+            processor_id=self._spec.processor_id,
+            blob_id=self._blob_id or "",
+            offset=0,
+            text="",
+            bucket_ids=self._bucket_ids,
+        )
+
+    async def _append_to_run(self, event: Event, step: str) -> int:
+        boundary = processor.boundary(self._owner, self.run_id)
+        return await self._append(boundary, self._seq, self.run_id, event, self._meta(event, step))
+
+    async def _append(
+        self, boundary: Boundary, seq: int, entity_id: str, event: Event, meta: Meta
+    ) -> int:
+        draft = Draft(self._owner, entity_id, event, meta)
+        return await self._log.append([draft], Guard(boundary, seq))
+
+    def _meta(self, event: Event, step: str) -> Meta:
+        source = self._record.meta
+        return Meta(
+            # A run that is tried again by hand answers another event.
+            id=id_of(self.run_id, source.id, step),
+            time=now(),
+            type=type_of(event),
+            actor=f"processor:{self._spec.processor_id}",
+            cause=source.id,
+            correlation=source.correlation or source.id,
+            hops=source.hops,
+            lineage=source.lineage,
+            via=source.via,
+        )
+
+    def _meta_of_blob(self, event: BlobDerived) -> Meta:
+        source = self._record.meta
+        return Meta(
+            id=id_of(self.run_id, source.id, "derived"),
+            time=now(),
+            type=type_of(event),
+            actor=f"processor:{self._spec.processor_id}",
+            cause=source.id,
+            correlation=source.correlation or source.id,
+            hops=source.hops + 1,
+            lineage=(*source.lineage, event.parent_id),
+            via=(*source.via, self._spec.processor_id),
+        )
