@@ -28,6 +28,7 @@ from reyna.api import (
     events,
     health,
     live,
+    media,
     openapi,
     page,
     problems,
@@ -41,6 +42,7 @@ from reyna.commands.boundaries import Boundaries
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
+from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
 from reyna.commands.schemas import Schemas
 from reyna.commands.stored_blobs import StoredBlobs
@@ -52,8 +54,10 @@ from reyna.identity.tokens import Tokens
 from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
+from reyna.log.media import MediaStore
 from reyna.log.stream import Log
 from reyna.runtime.hub import Hub
+from reyna.runtime.media_sweep import MediaSweep
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.views import Views
@@ -101,6 +105,7 @@ async def studio(
         views_engine = open_engine(place.views_url, rebuildable=True)
         stack.push_async_callback(views_engine.dispose)
         log = await Log.open(connection)
+        store = await MediaStore.open(connection)
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
@@ -120,13 +125,15 @@ async def studio(
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
         handler = Handler(log, boundaries, idempotency)
+        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
         app = _application(
             settings,
             tokens,
             accounts,
-            BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
+            blobs,
             BucketCommands(handler, boundaries, settings.max_depth),
             Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
+            MediaCommands(blobs, boundaries, store, settings.max_media_bytes),
             hub,
             views,
             projector,
@@ -134,7 +141,8 @@ async def studio(
             workers,
         )
         rebuild = _rebuild(Replay(log, views), outdated)
-        async with _running(hub.run(), projector.run(), workers.run(), rebuild):
+        sweep = MediaSweep(log, store)
+        async with _running(hub.run(), projector.run(), workers.run(), sweep.run(), rebuild):
             await hub.started.wait()
             yield app
 
@@ -146,6 +154,7 @@ def _application(
     blobs: BlobCommands,
     buckets: BucketCommands,
     registry: Registry,
+    files: MediaCommands,
     hub: Hub,
     views: Views,
     projector: Projector,
@@ -160,6 +169,7 @@ def _application(
             auth.router,
             *commands.routes(blobs, buckets),
             *schema_routes.routes(registry),
+            *media.routes(files, hub.log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(hub.log),
             *(view_router(one, views, workers.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
@@ -191,9 +201,19 @@ def _application(
                 "Content-Type",
                 "Idempotency-Key",
                 "If-Match",
+                "If-None-Match",
+                "If-Range",
+                "Range",
                 "Reyna-Min-Seq",
             ],
-            expose_headers=["Reyna-Seq", "ETag", "Location", "Retry-After"],
+            expose_headers=[
+                "Reyna-Seq",
+                "ETag",
+                "Location",
+                "Retry-After",
+                "Content-Disposition",
+                "Content-Range",
+            ],
         ),
         logging_config=None,
         debug=False,

@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout: float = 5.0
     max_depth: int = 32
     max_blob_bytes: int = 1024 * 1024
+    max_media_bytes: int = 1024 * 1024 * 1024
     allowed_origins: tuple[str, ...] = ()
     text_base_url: str | None = None
     text_model: str | None = None
@@ -120,6 +121,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, 
     "wait_timeout": ("REYNA_WAIT_TIMEOUT", _seconds),
     "max_depth": ("REYNA_MAX_DEPTH", _whole(1, 1000)),
     "max_blob_bytes": ("REYNA_MAX_BLOB_BYTES", _whole(1024, 4 * 1024 * 1024)),
+    "max_media_bytes": ("REYNA_MAX_MEDIA_BYTES", _whole(1024, 16 * 1024 * 1024 * 1024)),
     "allowed_origins": ("REYNA_ALLOWED_ORIGINS", _origins),
     "text_base_url": ("REYNA_TEXT_BASE_URL", _url("http", "https")),
     "text_model": ("REYNA_TEXT_MODEL", str),

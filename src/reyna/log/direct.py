@@ -1,0 +1,60 @@
+"""Direct Get: reading several messages of a stream with one request. Owns how an answer ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+
+from reyna.errors import LogUnavailable
+from reyna.log.connection import Connection
+from reyna.log.record import Stored
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Messages in order. Not `whole`: the server holds more that match, or found them too many."""
+
+    messages: list[Stored]
+    whole: bool
+
+
+async def get(
+    connection: Connection, stream: str, body: Mapping[str, object], *, timeout: float
+) -> Answer:
+    """The messages that `body` asks a stream for (ADR-31).
+
+    Raises LogUnavailable when they have not all come after `timeout` seconds.
+    """
+    await connection.ready()
+    inbox = connection.inbox()
+    subscription = await connection.client.subscribe(inbox)
+    found: list[Stored] = []
+    try:
+        await connection.publish(
+            f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox
+        )
+        async with asyncio.timeout(timeout):
+            while True:
+                message = await subscription.next_msg(timeout=timeout)
+                headers = message.headers or {}
+                match headers.get("Status"):
+                    case None:
+                        found.append(
+                            Stored(
+                                int(headers["Nats-Sequence"]),
+                                headers["Nats-Subject"],
+                                message.data,
+                            )
+                        )
+                    case "204" | "404":
+                        # The server also ends an answer that has grown too large.
+                        return Answer(found, headers.get("Nats-Num-Pending", "0") == "0")
+                    case "413":
+                        return Answer([], False)
+                    case status:
+                        raise LogUnavailable(f"The log cannot be read (status {status}).")
+    except TimeoutError as error:
+        raise LogUnavailable("The log did not answer a read.") from error
+    finally:
+        await subscription.unsubscribe()
