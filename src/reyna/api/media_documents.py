@@ -17,6 +17,7 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.encoding import Encoding
 from litestar.openapi.spec.enums import OpenAPIType
 
+from reyna.api.openapi import problem
 from reyna.api.requests import Literal, any_json
 from reyna.commands.requests import UploadMedia
 
@@ -47,7 +48,7 @@ class Upload(Operation):
     """POST blobs/media."""
 
     def __post_init__(self) -> None:
-        """Say what its body is."""
+        """Say what its body is, and that it is not waited for without end."""
         self.request_body = RequestBody(
             content={
                 "multipart/form-data": OpenAPIMediaType(
@@ -57,6 +58,7 @@ class Upload(Operation):
             },
             required=True,
         )
+        self.responses = {**(self.responses or {}), "408": problem(408)}
 
 
 @dataclass
@@ -74,9 +76,7 @@ class Download(Operation):
                 description="The range asked for.", content=bytes_, headers={**etag, **part}
             ),
             "304": OpenAPIResponse(description="You have these bytes already."),
-            "416": OpenAPIResponse(
-                description="The range begins behind the end.", headers={**part}
-            ),
+            "416": problem(416),
         }
         asked = {
             "Range": "One range of bytes, for example bytes=0-1023.",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-_RANGE = re.compile(r"\s*(\d{0,19})\s*-\s*(\d{0,19})\s*\Z")
+_RANGE = re.compile(r"\s*([0-9]{0,19})\s*-\s*([0-9]{0,19})\s*\Z")
 
 
 class Span(msgspec.Struct, frozen=True):
