@@ -20,6 +20,7 @@ from reyna.log.connection import Connection
 from reyna.log.objects import (
     ALL_CHUNKS,
     ALL_INFOS,
+    BUCKET,
     STREAM,
     TIMEOUT,
     Info,
@@ -223,6 +224,7 @@ def _guard(seq: int) -> dict[str, str]:
 def _describe(upload: Upload, name: str) -> Info:
     return Info(
         name=name,
+        bucket=BUCKET,
         nuid=upload.nuid,
         size=upload.size,
         mtime=now(),

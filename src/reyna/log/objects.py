@@ -22,8 +22,8 @@ ALL_INFOS = f"$O.{BUCKET}.M.>"
 CHUNK = 128 * 1024
 # The seq of every so many chunks is remembered: a reader need not begin at the first.
 MARK_EVERY = 16
-# Seconds.
-TIMEOUT = 10.0
+# Seconds that an answer is waited for.
+TIMEOUT = 4.0
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     name: str
-    bucket: str = BUCKET
+    bucket: str
     nuid: str
     size: int
     mtime: str
