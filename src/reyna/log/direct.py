@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 import msgspec
+from nats.aio.msg import Msg
 
 from reyna.errors import LogUnavailable
 from reyna.log.connection import Connection
@@ -27,34 +28,34 @@ async def get(
     Raises LogUnavailable when they have not all come after `timeout` seconds.
     """
     await connection.ready()
-    inbox = connection.inbox()
-    subscription = await connection.client.subscribe(inbox)
     found: list[Stored] = []
+    end: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+    async def take(message: Msg) -> None:
+        headers = message.headers or {}
+        if "Status" not in headers:
+            seq, subject = int(headers["Nats-Sequence"]), headers["Nats-Subject"]
+            found.append(Stored(seq, subject, message.data))
+        elif not end.done():
+            end.set_result(headers)
+
+    inbox = connection.inbox()
+    subscription = await connection.subscribe(inbox, take)
     try:
         await connection.publish(
             f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox
         )
         async with asyncio.timeout(timeout):
-            while True:
-                message = await subscription.next_msg(timeout=timeout)
-                headers = message.headers or {}
-                match headers.get("Status"):
-                    case None:
-                        found.append(
-                            Stored(
-                                int(headers["Nats-Sequence"]),
-                                headers["Nats-Subject"],
-                                message.data,
-                            )
-                        )
-                    case "204" | "404":
-                        # The server also ends an answer that has grown too large.
-                        return Answer(found, headers.get("Nats-Num-Pending", "0") == "0")
-                    case "413":
-                        return Answer([], False)
-                    case status:
-                        raise LogUnavailable(f"The log cannot be read (status {status}).")
+            headers = await end
     except TimeoutError as error:
         raise LogUnavailable("The log did not answer a read.") from error
     finally:
         await subscription.unsubscribe()
+    match headers["Status"]:
+        case "204" | "404":
+            # The server also ends an answer that has grown too large.
+            return Answer(found, headers.get("Nats-Num-Pending", "0") == "0")
+        case "413":
+            return Answer([], False)
+        case status:
+            raise LogUnavailable(f"The log cannot be read (status {status}).")

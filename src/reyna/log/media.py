@@ -36,11 +36,12 @@ from reyna.log.objects import (
 from reyna.log.subjects import token
 from reyna.log.upload import Upload
 
-PAGE = 256
+PAGE = 1000
+PAGE_BYTES = 8 * 1024 * 1024
 _WRONG_SEQ = 10071
 
 
-class Object(msgspec.Struct, frozen=True):
+class Object(msgspec.Struct, frozen=True, gc=False):
     """A stored object; `seq` is its message's, which every change is guarded by."""
 
     info: Info
@@ -154,7 +155,8 @@ class MediaStore:
         """All objects, the oldest change first; deleted ones are those not yet forgotten."""
         seq = 1
         while True:
-            body = {"batch": PAGE, "seq": seq, "next_by_subj": ALL_INFOS}
+            body: dict[str, object] = {"seq": seq, "next_by_subj": ALL_INFOS}
+            body |= {"batch": PAGE, "max_bytes": PAGE_BYTES}
             page = (await direct.get(self._connection, STREAM, body, timeout=TIMEOUT)).messages
             for stored in page:
                 yield Object(_INFO.decode(stored.payload), stored.seq)
@@ -175,7 +177,7 @@ class MediaStore:
             if not page:
                 return found
             offset += len(page)
-            found |= {subject.rpartition(".")[2] for subject in page}
+            found.update(subject.rpartition(".")[2] for subject in page)
 
     async def claim(self, nuid: str, before: str) -> bool:
         """Take a set of chunks for oneself if nothing came to it since a time: whoever was still

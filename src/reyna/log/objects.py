@@ -26,19 +26,20 @@ MARK_EVERY = 16
 TIMEOUT = 4.0
 
 
-class Options(msgspec.Struct, frozen=True):
+# A sweep holds very many of these, and none can be part of a cycle: the collector looks at none.
+class Options(msgspec.Struct, frozen=True, gc=False):
     """How an object was cut."""
 
     max_chunk_size: int = CHUNK
 
 
-class Marks(msgspec.Struct, frozen=True):
+class Marks(msgspec.Struct, frozen=True, gc=False):
     """The seqs of every MARK_EVERY-th chunk, as a text: NATS keeps nothing else here."""
 
     marks: str = ""
 
 
-class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An object as its message says it, in the names of ADR-20. `mtime` is when somebody last gave
     or needed it.
     """

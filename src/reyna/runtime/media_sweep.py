@@ -20,7 +20,7 @@ from reyna.errors import LogUnavailable, ReynaError
 from reyna.ids import rfc3339
 from reyna.log import subjects
 from reyna.log.follow import read
-from reyna.log.media import MediaStore, name_of
+from reyna.log.media import MediaStore, Object, name_of
 from reyna.log.record import decode
 from reyna.log.stream import Log
 
@@ -61,10 +61,15 @@ class MediaSweep:
     async def sweep(self, grace: timedelta = GRACE) -> Swept:
         """Remove what nobody has needed for `grace`. Raises LogUnavailable."""
         before = rfc3339(datetime.now(UTC) - grace)
-        return Swept(await self._sweep_objects(before), await self._sweep_chunks(before))
+        old: list[Object] = []
+        needed: set[str] = set()
+        async for one in self._store.objects():
+            needed.add(one.info.nuid)
+            if one.info.mtime < before:
+                old.append(one)
+        return Swept(await self._sweep_objects(old), await self._sweep_chunks(needed, before))
 
-    async def _sweep_objects(self, before: str) -> int:
-        old = [one async for one in self._store.objects() if one.info.mtime < before]
+    async def _sweep_objects(self, old: list[Object]) -> int:
         # Whatever is referred to from now on has been given or needed since.
         referred = await self._referred() if old else set()
         removed = 0
@@ -75,22 +80,15 @@ class MediaSweep:
                 removed += 1
         return removed
 
-    async def _sweep_chunks(self, before: str) -> int:
+    async def _sweep_chunks(self, needed: set[str], before: str) -> int:
         there = await self._store.chunk_sets()
-        claimed = [
-            nuid
-            for nuid in sorted(there - await self._needed())
-            if await self._store.claim(nuid, before)
-        ]
-        # Looked at again: an object may have been made of them before they were claimed.
-        needed = await self._needed() if claimed else set()
+        claimed = {nuid for nuid in there - needed if await self._store.claim(nuid, before)}
+        if claimed:
+            # Looked at again: an object may have been made of them before they were claimed.
+            claimed -= {one.info.nuid async for one in self._store.objects()}
         for nuid in claimed:
-            if nuid not in needed:
-                await self._store.purge(nuid)
-        return len(set(claimed) - needed)
-
-    async def _needed(self) -> set[str]:
-        return {one.info.nuid async for one in self._store.objects()}
+            await self._store.purge(nuid)
+        return len(claimed)
 
     async def _referred(self) -> set[str]:
         """The names of the objects that events refer to."""
