@@ -81,8 +81,10 @@ def reyna(folder: Path, sync: str) -> Iterator[Target]:
 
 
 @contextmanager
-def pocketbase(folder: Path, *, signed_in: bool = False) -> Iterator[Target]:
-    """PocketBase with one collection: open to all, or to a user who is `signed_in`."""
+def pocketbase(folder: Path, *, signed_in: bool = False, max_file: int = 0) -> Iterator[Target]:
+    """PocketBase with one collection: open to all, or to a user who is `signed_in`; its records
+    have a file where one may have some bytes.
+    """
     binary, port, data = program("pocketbase"), _free_port(), str(folder / "data")
     admin = [binary, "superuser", "--dir", data, "upsert", *_ADMIN.values()]
     subprocess.run(admin, check=True, capture_output=True)
@@ -90,7 +92,7 @@ def pocketbase(folder: Path, *, signed_in: bool = False) -> Iterator[Target]:
     with _running(command, folder, os.environ) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_for(process, f"{url}/api/health", folder)
-        headers = _prepare_pocketbase(url, signed_in=signed_in)
+        headers = _prepare_pocketbase(url, signed_in=signed_in, max_file=max_file)
         yield Target(
             name=f"PocketBase, {'signed in' if signed_in else 'open to all'}",
             host="127.0.0.1",
@@ -123,7 +125,7 @@ def program(name: str) -> str:
     return found
 
 
-def _prepare_pocketbase(url: str, *, signed_in: bool) -> dict[str, str]:
+def _prepare_pocketbase(url: str, *, signed_in: bool, max_file: int) -> dict[str, str]:
     """Make the collection; answers the headers that a writer sends."""
     with httpx.Client(base_url=f"{url}/api") as client:
         answer = client.post(
@@ -132,12 +134,13 @@ def _prepare_pocketbase(url: str, *, signed_in: bool) -> dict[str, str]:
         client.headers["Authorization"] = answer.json()["token"]
         texts = [{"name": name, "type": "text"} for name in ("schema_id", "sender_id", "content")]
         created = {"name": "created", "type": "autodate", "onCreate": True}
+        file = {"name": "file", "type": "file", "maxSelect": 1, "maxSize": max_file}
         collection = {
             "name": _COLLECTION,
             "type": "base",
             "listRule": "",
             "createRule": '@request.auth.id != ""' if signed_in else "",
-            "fields": [*texts, created],
+            "fields": [*texts, created, *([file] if max_file else [])],
         }
         client.post("/collections", json=collection).raise_for_status()
         if not signed_in:

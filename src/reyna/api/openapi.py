@@ -62,10 +62,7 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     operation.security = [] if public else [{BEARER: []}]
     responses = operation.responses or {}
     for status in _QUERY_PROBLEMS if reads else _COMMAND_PROBLEMS:
-        responses[str(status)] = OpenAPIResponse(
-            description=HTTPStatus(status).phrase,
-            content={MEDIA_TYPE: OpenAPIMediaType(schema=_reference())},
-        )
+        responses[str(status)] = problem(status)
     operation.responses = responses
     if public:
         return
@@ -80,8 +77,13 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     operation.parameters = [*(operation.parameters or []), *headers]
 
 
-def _reference() -> Reference:
-    return Reference(ref=_COMPONENT.format(name=Problem.__name__))
+def problem(status: int) -> OpenAPIResponse:
+    """The answer of a status that is a problem."""
+    reference = Reference(ref=_COMPONENT.format(name=Problem.__name__))
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content={MEDIA_TYPE: OpenAPIMediaType(schema=reference)},
+    )
 
 
 def _header(name: str, description: str) -> Parameter:
