@@ -145,6 +145,7 @@ async def studio(
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
+            store=store,
         )
         workers = Workers(means, processors, _limits(settings))
         await workers.register()

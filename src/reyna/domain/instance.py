@@ -12,6 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from reyna.domain.blob import BlobContent, BlobUpdated
+from reyna.domain.bucket import BUCKET_SCHEMA
 from reyna.domain.event import Boundary, Event, Opaque, Rules
 
 NO_SETTINGS = msgspec.Raw(b"{}")
@@ -83,9 +84,9 @@ def asks(
     instance: Instance, subscribed: Collection[str], schema_id: str, type_: str, event: BlobContent
 ) -> bool:
     """Whether an event of type `type_` asks for a run of a processor that reads `schema_id`, by an
-    instance that was like this when it happened.
+    instance that was like this when it happened. One that reads buckets is asked by people alone.
     """
-    if not instance.active or event.schema_id != schema_id:
+    if not instance.active or event.schema_id != schema_id or schema_id == BUCKET_SCHEMA:
         return False
     if type_ in subscribed:
         return True
