@@ -61,6 +61,7 @@ from reyna.runtime.attempt import Means
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
+from reyna.runtime.presence import Presence
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.running import Running
@@ -138,6 +139,8 @@ async def studio(
         outdated = await views.prepare(projections)
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
+        presence = Presence(connection, workers)
+        await presence.listen()
         handler = Handler(log, boundaries, idempotency)
         app = _application(
             settings,
@@ -153,9 +156,10 @@ async def studio(
             projector,
             projections,
             workers,
+            presence,
         )
         rebuild = _rebuild(Replay(log, views), outdated)
-        async with _running(hub.run(), projector.run(), workers.run(), rebuild):
+        async with _running(hub.run(), projector.run(), workers.run(), presence.run(), rebuild):
             await hub.started.wait()
             yield app
 
@@ -174,6 +178,7 @@ def _application(
     projector: Projector,
     projections: Sequence[Projection],
     workers: Workers,
+    presence: Presence,
 ) -> Litestar:
     metrics = Metrics()
     looked_at = health.Health(hub, views, projector, projections, workers)
@@ -185,7 +190,7 @@ def _application(
             *processor_routes.routes(instances, runs),
             *schema_routes.routes(registry),
             *events.routes(hub.log),
-            *(view_router(one, views, workers.readiness) for one in projections),
+            *(view_router(one, views, presence.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ],
     )
