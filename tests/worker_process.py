@@ -21,7 +21,6 @@ from reyna.content import Derived, Progress, Source
 from reyna.domain.event import type_of
 from reyna.log import queue
 from reyna.log.stream import Draft, Guard, Log
-from reyna.runtime import dispatch
 from reyna.settings import Settings
 from tests.support import DEADLINE, Studio
 from tests.writing import Writer, expanded
@@ -89,7 +88,7 @@ def count(calls: Path, blob_id: str) -> None:
 
 async def work(orders: Orders) -> None:
     """Work as ordered, for ever."""
-    queue.ACK_WAIT = dispatch.ACK_WAIT = ACK_WAIT
+    queue.ACK_WAIT = ACK_WAIT
     append = Log.append
 
     async def dying(self: Log, drafts: Sequence[Draft], guard: Guard) -> int:

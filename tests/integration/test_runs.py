@@ -347,7 +347,6 @@ async def test_every_source_once_whatever_fails(
     """Two programs, failures and a killed nats-server: each of forty sources has one blob."""
     monkeypatch.setattr(attempt, "MAX_ATTEMPTS", 50)
     monkeypatch.setattr(queue, "ACK_WAIT", 2.0)
-    monkeypatch.setattr(dispatch, "ACK_WAIT", 2.0)
     failing = [fail(SOON) if number % 4 == 1 else write_out for number in range(200)]
     writers = [Writer(*failing), Writer(*failing)]
     async with (

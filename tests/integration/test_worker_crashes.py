@@ -43,7 +43,7 @@ async def test_killed_in_the_middle_of_a_run(
             source = await make_blob(client)
             await worker.died()
         async with working(studio, tmp_path) as worker:
-            run = await the_run(client, source, "completed")
+            await the_run(client, source, "completed")
             last = await make_blob(client)
             await the_run(client, last, "completed")
         events = await events_of(client, types="blob.derived,processor.completed")
