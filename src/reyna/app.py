@@ -74,6 +74,7 @@ from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
 from reyna.runtime.media_sweep import MediaSweep
+from reyna.runtime.presence import Presence
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.running import Running
@@ -152,6 +153,8 @@ async def studio(
         outdated = await views.prepare(projections)
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
+        presence = Presence(connection, workers)
+        await presence.listen()
         handler = Handler(log, boundaries, idempotency)
         templates, types = Templates(files.load()), BucketTypes(log, schemas)
         depth = settings.max_depth
@@ -171,14 +174,16 @@ async def studio(
             *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(log),
             *history.routes(log, boundaries),
-            *(view_router(one, views, log, workers.readiness) for one in projections),
+            *(view_router(one, views, log, presence.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, tokens, accounts, hub, looked_at, routes)
         rebuild = _rebuild(Replay(log, views), outdated)
         sweep = MediaSweep(log, store)
-        async with _running(hub.run(), projector.run(), workers.run(), sweep.run(), rebuild):
+        async with _running(
+            hub.run(), projector.run(), workers.run(), presence.run(), sweep.run(), rebuild
+        ):
             await hub.started.wait()
             yield app
 
