@@ -20,7 +20,6 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
-import schemas as shipped
 import templates as files
 from reyna import __version__, content
 from reyna.api import (
@@ -53,7 +52,7 @@ from reyna.commands.instances import InstanceCommands, Instances
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
-from reyna.commands.schemas import Schemas
+from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
@@ -104,8 +103,10 @@ async def studio(
     *,
     projections: Sequence[Projection] | None = None,
     processors: Sequence[Processor] | None = None,
+    schemas: Sequence[Shipped] | None = None,
 ) -> AsyncIterator[Litestar]:
-    """A running studio, as an ASGI application without a lifespan of its own.
+    """A running studio, as an ASGI application without a lifespan of its own. What is not given is
+    everything installed.
 
     Raises SetupError when something it needs is not there. An unexpected end of one of its loops
     ends the block.
@@ -123,8 +124,8 @@ async def studio(
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
-        schemas = Schemas(log, boundaries, judges)
-        await schemas.ship(shipped.load())
+        registered = Schemas(log, boundaries, judges)
+        await registered.ship(content.schemas() if schemas is None else schemas)
         tokens = Tokens(place.secret)
         accounts = Accounts(accounts_engine, tokens)
         await accounts.prepare()
@@ -136,7 +137,7 @@ async def studio(
         means = Means(
             log=log,
             boundaries=boundaries,
-            schemas=schemas,
+            schemas=registered,
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
@@ -148,13 +149,13 @@ async def studio(
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
         handler = Handler(log, boundaries, idempotency)
-        templates, types = Templates(files.load()), BucketTypes(log, schemas)
+        templates, types = Templates(files.load()), BucketTypes(log, registered)
         depth = settings.max_depth
-        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
+        blobs = BlobCommands(handler, boundaries, registered, settings.max_blob_bytes)
         buckets = BucketCommands(handler, boundaries, types, templates, depth)
         reverts = Reverts(log, handler, boundaries, types, depth)
         runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
-        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        registry = Registry(handler, boundaries, registered, judges, StoredBlobs(log, judges))
         routes: list[ControllerRouterHandler] = [
             auth.router,
             *commands.routes(blobs, buckets, reverts),
