@@ -20,7 +20,6 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
-import schemas as shipped
 import templates as files
 from reyna import __version__, content
 from reyna.api import (
@@ -55,7 +54,7 @@ from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
-from reyna.commands.schemas import Schemas
+from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
@@ -109,8 +108,10 @@ async def studio(
     *,
     projections: Sequence[Projection] | None = None,
     processors: Sequence[Processor] | None = None,
+    schemas: Sequence[Shipped] | None = None,
 ) -> AsyncIterator[Litestar]:
-    """A running studio, as an ASGI application without a lifespan of its own.
+    """A running studio, as an ASGI application without a lifespan of its own. What is not given is
+    everything installed.
 
     Raises SetupError when something it needs is not there. An unexpected end of one of its loops
     ends the block.
@@ -129,8 +130,8 @@ async def studio(
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
-        schemas = Schemas(log, boundaries, judges)
-        await schemas.ship(shipped.load())
+        registered = Schemas(log, boundaries, judges)
+        await registered.ship(content.schemas() if schemas is None else schemas)
         tokens = Tokens(place.secret)
         accounts = Accounts(accounts_engine, tokens)
         await accounts.prepare()
@@ -142,7 +143,7 @@ async def studio(
         means = Means(
             log=log,
             boundaries=boundaries,
-            schemas=schemas,
+            schemas=registered,
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
@@ -156,13 +157,13 @@ async def studio(
         presence = Presence(connection, workers)
         await presence.listen()
         handler = Handler(log, boundaries, idempotency)
-        templates, types = Templates(files.load()), BucketTypes(log, schemas)
+        templates, types = Templates(files.load()), BucketTypes(log, registered)
         depth = settings.max_depth
-        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
+        blobs = BlobCommands(handler, boundaries, registered, settings.max_blob_bytes)
         buckets = BucketCommands(handler, boundaries, types, templates, depth)
         reverts = Reverts(log, handler, boundaries, types, depth)
         runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
-        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        registry = Registry(handler, boundaries, registered, judges, StoredBlobs(log, judges))
         uploads = MediaCommands(blobs, boundaries, store, settings.max_media_bytes)
         routes: list[ControllerRouterHandler] = [
             auth.router,

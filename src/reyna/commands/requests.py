@@ -165,7 +165,7 @@ class PutInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 class RequestRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run over one blob; or runs over many, a backfill: those in a bucket and below it, or all of
-    the processor's input schema. `settings` go before the instance's; `per_minute` bounds a
+    a schema that the processor reads. `settings` go before the instance's; `per_minute` bounds a
     backfill.
     """
 
