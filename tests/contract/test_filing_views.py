@@ -57,11 +57,11 @@ async def test_a_blob_reads_as_its_filing_answered(client: httpx.AsyncClient) ->
         assert (blob["bucket_ids"], blob["seq"]) == (body["bucket_ids"], body["seq"])
         assert await etag(client, path) == f'"{body["seq"]}"'
         assert (await read(client, "/blobs"))["items"] == [blob]
+        # Where it is filed says nothing of its content.
+        assert blob["created_at"] == blob["updated_at"] == made["created_at"]
         for bucket in (a, b, c):
             expected = [made["blob_id"]] if bucket in body["bucket_ids"] else []
             assert await inside(client, bucket) == expected
-    # Where it is filed says nothing of its content.
-    assert (blob["created_at"], blob["updated_at"]) == (made["created_at"], made["created_at"])
 
 
 async def test_a_bucket_reads_as_its_filling_answered(client: httpx.AsyncClient) -> None:
