@@ -62,7 +62,8 @@ class Workers:
     async def register(self) -> None:
         """Make the installed processors known in the log, each new version once.
 
-        Raises SetupError for one whose settings schema is none, or whose output schema is not there.
+        Raises SetupError for one whose settings schema is none, or whose output schema is not
+        there.
         """
         for found in self._processors.values():
             _check_settings_schema(found.spec)
