@@ -73,6 +73,9 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN")
+            else:
+                # By default each statement would see what was committed before it.
+                await connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
 
