@@ -14,7 +14,7 @@ from reyna.database import open_engine, reading, writing
 from reyna.domain.event import Event, Meta, type_of
 from reyna.log import subjects
 from reyna.log.record import Record
-from reyna.runtime.replay import digest
+from reyna.runtime.proof import Digest, digest
 from tests.databases import Databases, on_sqlite
 
 _databases: list[Databases] = [on_sqlite]
@@ -67,11 +67,12 @@ class Folded:
             async with writing(self._engine) as connection:
                 await self._projection.apply(Tx(connection, self._tables), wanted)
 
-    async def digests(self) -> list[tuple[str, int]]:
-        """The hash and the number of rows of each table."""
+    async def digests(self) -> list[Digest]:
+        """The hashes and the number of rows of each table."""
         async with reading(self._engine) as connection:
             return [
-                await digest(connection, table) for table in self._tables.metadata.sorted_tables
+                await digest(connection, self._tables, table)
+                for table in self._projection.tables.sorted_tables
             ]
 
     @asynccontextmanager
