@@ -92,8 +92,17 @@ async def alone(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
             yield
     else:
         async with reading(engine) as connection:
-            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+            await take_turn(connection, name)
             yield
+
+
+async def take_turn(connection: AsyncConnection, name: str) -> None:
+    """Wait until no other write transaction holds `name`, and hold it to the end of this one.
+
+    With SQLite there is never more than one.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
 
 
 @asynccontextmanager
