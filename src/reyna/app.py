@@ -35,6 +35,7 @@ from reyna.api import (
     openapi,
     page,
     problems,
+    proof,
 )
 from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
@@ -152,6 +153,7 @@ async def studio(
         await workers.register()
         views = Views(views_engine, log.epoch, settings.wait_timeout)
         outdated = await views.prepare(projections)
+        replay = Replay(log, views)
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
         presence = Presence(connection, workers)
@@ -175,12 +177,13 @@ async def studio(
             *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(log),
             *history.routes(log, boundaries),
+            *proof.routes(replay, views, projections),
             *(view_router(one, views, log, presence.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, tokens, accounts, hub, looked_at, routes)
-        rebuild = _rebuild(Replay(log, views), outdated)
+        rebuild = _rebuild(replay, outdated)
         sweep = MediaSweep(log, store)
         async with _running(
             hub.run(), projector.run(), workers.run(), presence.run(), sweep.run(), rebuild

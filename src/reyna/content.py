@@ -30,6 +30,13 @@ from reyna.settings import Settings
 
 Row = Mapping[str, object]
 
+USER = "user_id"
+"""The column that says whose a row is."""
+OWNER = "owner"
+"""In the `info` of a table without that column: `(table, key)`, the name of another of the view's
+tables that has it, and the column by which both know a row. Proofs are made for each user by it.
+"""
+
 
 class Tables:
     """A projection's tables under the names they have now, or under those of a rebuild

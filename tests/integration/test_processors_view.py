@@ -14,6 +14,8 @@ from reyna.domain.processor import ProcessorRegistered
 from reyna.errors import Malformed, NotFound
 from tests.folding import History, folded, time_of
 
+pytestmark = pytest.mark.usefixtures("folded_on_each")
+
 NOTES = "note-v1"
 
 
