@@ -7,10 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.books import RUNS, Desk, a_desk, chapter_texts, contents_of, outline_of, text_of
+from processors.book_compiler import BookCompiler
+from processors.style_analysis import StyleAnalysis
+from reyna.content import Processor
+from tests.books import (
+    RUNS,
+    Desk,
+    a_desk,
+    chapter_texts,
+    contents_of,
+    outline_of,
+    text_of,
+    write_out,
+)
 from tests.files import held, store_of
-from tests.support import Json, events_of, make_blob, problem, read
-from tests.writing import run_at
+from tests.support import (
+    Json,
+    events_of,
+    eventually,
+    make_blob,
+    problem,
+    read,
+    running_studio,
+)
+from tests.writing import Writer, run_at
 
 
 @pytest.fixture
@@ -205,3 +225,29 @@ async def test_the_same_book_is_stored_once(desk: Desk) -> None:
     hashes = [{one["sha256"] for one in book["data"]["files"]} for book in (first, second)]
     assert hashes[0] == hashes[1]
     assert len(before.objects) == 3
+
+
+async def test_a_chain_of_three(tmp_path: Path) -> None:
+    """A text is expanded, its expansion analysed, and both processors' work ends in one book: the
+    expansion's text, and nothing of the analysis.
+    """
+    processors: list[Processor] = [BookCompiler(), Writer(write_out), StyleAnalysis()]
+    async with (
+        running_studio(tmp_path, processors=processors) as studio,
+        studio.client(studio.user().token) as client,
+    ):
+        desk = Desk(studio, client)
+        on = await client.put("/processors/style-analysis/instance", json={"active": True})
+        assert on.status_code == 200
+        top = await desk.bucket("Book")
+        source = await desk.text("The harbour lay quiet", top)
+        analyses: list[Json] = []
+
+        async def analysed() -> bool:
+            page = await read(client, "/blobs", parent_id=source["derived_id"])
+            analyses[:] = page["items"]
+            return bool(analyses)
+
+        await eventually(analysed)
+        assert analyses[0]["schema_id"] == "style-analysis-v1"
+        assert await desk.words(top) == "The harbour lay quiet, and so on."

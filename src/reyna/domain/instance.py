@@ -81,12 +81,16 @@ def fold(instance: Instance, event: Event | Opaque, seq: int) -> Instance:
 
 
 def asks(
-    instance: Instance, subscribed: Collection[str], schema_id: str, type_: str, event: BlobContent
+    instance: Instance,
+    subscribed: Collection[str],
+    reads: Collection[str],
+    type_: str,
+    event: BlobContent,
 ) -> bool:
-    """Whether an event of type `type_` asks for a run of a processor that reads `schema_id`, by an
-    instance that was like this when it happened. One that reads buckets is asked by people alone.
+    """Whether an event of type `type_` asks for a run of a processor that reads these schemas, by
+    an instance that was like this when it happened. For buckets people alone ask.
     """
-    if not instance.active or event.schema_id != schema_id or schema_id == BUCKET_SCHEMA:
+    if not instance.active or event.schema_id not in reads or event.schema_id == BUCKET_SCHEMA:
         return False
     if type_ in subscribed:
         return True
