@@ -5,7 +5,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 # Under `uv run` the variable UV names the uv in use, which need not be on PATH.
 uv := env("UV", "uv")
 in_env := quote(uv) + " run --active --extra local --group dev"
-python_code := "src projections processors schemas tests"
+python_code := "src projections processors schemas templates tests"
 
 # Show the recipes
 default:

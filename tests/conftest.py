@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from reyna.database import sqlite_url
 from reyna.log import embedded
 from reyna.log.connection import Connection
 from reyna.log.stream import Log
+from tests import postgres
 
 # How fast an example runs says more about the machine than about the code.
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -40,3 +42,18 @@ async def connection(nats: embedded.Server) -> AsyncIterator[Connection]:
 async def log(connection: Connection) -> Log:
     """The log, still empty."""
     return await Log.open(connection)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server; `tests.postgres.new_database` makes databases in it."""
+    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database: the test runs once with SQLite and once with PostgreSQL."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "any.db")
+    return await postgres.new_database(request.getfixturevalue("postgres_server"))

@@ -46,11 +46,13 @@ class Folded:
         self._engine = engine
         self._projection = projection
         self._tables = Tables(projection.tables)
+        self.position = 0
 
     async def apply(self, records: Sequence[Record], cuts: Iterable[int] = ()) -> None:
         """Fold records in the batches that `cuts`, indexes into them, make of them."""
         for batch in _batches(records, cuts):
             wanted = [r for r in batch if r.subject.kind in self._projection.kinds]
+            self.position = batch[-1].seq if batch else self.position
             async with writing(self._engine) as connection:
                 await self._projection.apply(Tx(connection, self._tables), wanted)
 
@@ -63,11 +65,13 @@ class Folded:
 
     @asynccontextmanager
     async def seen_by(
-        self, user_id: str, readiness: Readiness | None = None
+        self, user_id: str, readiness: Readiness | None = None, at: int | None = None
     ) -> AsyncIterator[CallersView]:
-        """The view as a route is given it; every processor is as `readiness` says."""
+        """The view as a route is given it, after event `at`; every processor is as `readiness`
+        says.
+        """
         async with reading(self._engine) as connection:
-            yield CallersView(user_id, 0, connection, lambda _: readiness)
+            yield CallersView(user_id, self.position, connection, lambda _: readiness, at)
 
 
 @asynccontextmanager

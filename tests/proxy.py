@@ -1,4 +1,4 @@
-"""A TCP proxy for tests: it cuts the line to a nats-server at the worst moment."""
+"""A TCP proxy for tests: it cuts the line to a server at the worst moment."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ _MESSAGE = re.compile(rb"^H?MSG ", re.MULTILINE)
 
 
 class Proxy:
-    """Passes everything on to `port`, until it is told otherwise."""
+    """Passes everything on to the port `to`, until it is told otherwise."""
 
-    def __init__(self, port: int) -> None:
-        self._to = port
+    def __init__(self, to: int) -> None:
+        self.to = to
         self._port = 0
         self._listening: asyncio.Server | None = None
         self._lines: set[asyncio.Task[None]] = set()
         self._replies_left = -1
+        self._mute = False
         self.cut = asyncio.Event()
 
     @property
     def url(self) -> str:
-        """Where to connect to instead of the server."""
+        """Where to connect to instead of a nats-server."""
         return f"nats://127.0.0.1:{self._port}"
+
+    @property
+    def http_url(self) -> str:
+        """Where to connect to instead of a studio."""
+        return f"http://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -47,10 +53,18 @@ class Proxy:
         """Cut all lines and take no more connections."""
         if self._listening is not None:
             self._listening.close()
+        await self.cut_lines()
+
+    async def cut_lines(self) -> None:
+        """Cut all lines."""
         for line in self._lines:
             line.cancel()
         if self._lines:
             await asyncio.wait(self._lines)
+
+    def cut_at_answer(self) -> None:
+        """Cut the line instead of passing on what the server says next."""
+        self._mute = True
 
     def cut_at_reply(self, number: int) -> None:
         """Cut the line instead of passing on the server's next reply (1), or a later one."""
@@ -61,7 +75,7 @@ class Proxy:
         assert task is not None
         self._lines.add(task)
         try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._to)
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.to)
             up = asyncio.create_task(self._pass_on(reader, to_server))
             down = asyncio.create_task(self._pass_back(from_server, writer))
             try:
@@ -84,6 +98,10 @@ class Proxy:
 
     async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            if self._mute:
+                self._mute = False
+                self.cut.set()
+                return
             if self._replies_left > 0:
                 self._replies_left -= len(_MESSAGE.findall(data))
                 if self._replies_left <= 0:

@@ -22,6 +22,7 @@ from websockets.typing import Subprotocol
 
 from reyna import content
 from reyna.app import ENVELOPE_BYTES, Place, studio
+from reyna.client import Client, Retry
 from reyna.content import Processor, Projection
 from reyna.database import sqlite_url
 from reyna.identity.tokens import Tokens
@@ -103,9 +104,13 @@ class Door(msgspec.Struct, frozen=True):
     url: str
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
-        """An HTTP client, with a token or without."""
+        """A bare HTTP client, with a token or without."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return httpx.AsyncClient(base_url=f"{self.url}/api/v1", headers=headers, timeout=30)
+
+    def connect(self, token: str | None = None, retry: Retry | None = None) -> Client:
+        """A client as others write theirs, with a token or without."""
+        return Client(self.url, token=token, retry=retry)
 
     @asynccontextmanager
     async def live(
@@ -132,14 +137,11 @@ class Door(msgspec.Struct, frozen=True):
 
     async def register(self) -> User:
         """A new user with an account."""
-        async with self.client() as client:
-            answer = await client.post(
-                "/auth/register",
-                json={"email": f"{uuid4().hex}@example.com", "password": "correct horse"},
+        async with self.connect() as client:
+            tokens = await client.register(
+                email=f"{uuid4().hex}@example.com", password="correct horse"
             )
-        answer.raise_for_status()
-        body = answer.json()
-        return User(body["user_id"], body["access_token"])
+        return User(tokens.user_id, tokens.access_token)
 
 
 class Studio(Door, frozen=True):

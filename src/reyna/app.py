@@ -18,36 +18,47 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ControllerRouterHandler
 
 import schemas as shipped
+import templates as files
 from reyna import __version__, content
 from reyna.api import (
     asyncapi,
     auth,
     commands,
     events,
+    filing,
     health,
+    history,
     live,
+    media,
     openapi,
     page,
     problems,
 )
 from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
+from reyna.api import templates as template_routes
 from reyna.api.metrics import Metrics
 from reyna.api.security import Edge, stamp
 from reyna.api.views import view_router
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
+from reyna.commands.bucket_types import BucketTypes
 from reyna.commands.buckets import BucketCommands
+from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.instances import InstanceCommands, Instances
+from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
+from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
 from reyna.commands.schemas import Schemas
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
+from reyna.commands.templates import Templates
 from reyna.content import Asked, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
@@ -56,11 +67,13 @@ from reyna.identity.tokens import Tokens
 from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
+from reyna.log.media import MediaStore
 from reyna.log.stream import Log
 from reyna.runtime.attempt import Means
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
+from reyna.runtime.media_sweep import MediaSweep
 from reyna.runtime.presence import Presence
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
@@ -112,6 +125,7 @@ async def studio(
         views_engine = open_engine(place.views_url, rebuildable=True)
         stack.push_async_callback(views_engine.dispose)
         log = await Log.open(connection)
+        store = await MediaStore.open(connection)
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
@@ -139,27 +153,35 @@ async def studio(
         outdated = await views.prepare(projections)
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
-        presence = Presence(connection, workers)
-        await presence.listen()
+        presence = await Presence.open(connection, workers)
         handler = Handler(log, boundaries, idempotency)
-        app = _application(
-            settings,
-            tokens,
-            accounts,
-            BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes),
-            BucketCommands(handler, boundaries, settings.max_depth),
-            InstanceCommands(handler, boundaries, instances),
-            RunCommands(handler, log, boundaries, instances, _who_asked(views, projections)),
-            Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges)),
-            hub,
-            views,
-            projector,
-            projections,
-            workers,
-            presence,
-        )
+        templates, types = Templates(files.load()), BucketTypes(log, schemas)
+        depth = settings.max_depth
+        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
+        buckets = BucketCommands(handler, boundaries, types, templates, depth)
+        reverts = Reverts(log, handler, boundaries, types, depth)
+        runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
+        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        uploads = MediaCommands(blobs, boundaries, store, settings.max_media_bytes)
+        routes: list[ControllerRouterHandler] = [
+            auth.router,
+            *commands.routes(blobs, buckets, reverts),
+            *filing.routes(FilingCommands(handler, boundaries, depth)),
+            *template_routes.routes(templates),
+            *schema_routes.routes(registry),
+            *processor_routes.routes(InstanceCommands(handler, boundaries, instances), runs),
+            *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
+            *events.routes(log),
+            *history.routes(log, boundaries),
+            *(view_router(one, views, log, presence.readiness) for one in projections),
+            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
+        ]
+        looked_at = health.Health(hub, views, projector, projections, workers)
+        app = _application(settings, tokens, accounts, hub, looked_at, routes)
         rebuild = _rebuild(Replay(log, views), outdated)
-        async with _running(hub.run(), projector.run(), workers.run(), presence.run(), rebuild):
+        sweep = MediaSweep(log, store)
+        loops = (hub.run(), projector.run(), workers.run(), presence.run(), sweep.run(), rebuild)
+        async with _running(*loops):
             await hub.started.wait()
             yield app
 
@@ -168,32 +190,12 @@ def _application(
     settings: Settings,
     tokens: Tokens,
     accounts: Accounts,
-    blobs: BlobCommands,
-    buckets: BucketCommands,
-    instances: InstanceCommands,
-    runs: RunCommands,
-    registry: Registry,
     hub: Hub,
-    views: Views,
-    projector: Projector,
-    projections: Sequence[Projection],
-    workers: Workers,
-    presence: Presence,
+    looked_at: health.Health,
+    routes: Sequence[ControllerRouterHandler],
 ) -> Litestar:
     metrics = Metrics()
-    looked_at = health.Health(hub, views, projector, projections, workers)
-    api = Router(
-        path=commands.PREFIX,
-        route_handlers=[
-            auth.router,
-            *commands.routes(blobs, buckets),
-            *processor_routes.routes(instances, runs),
-            *schema_routes.routes(registry),
-            *events.routes(hub.log),
-            *(view_router(one, views, presence.readiness) for one in projections),
-            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
-        ],
-    )
+    api = Router(path=commands.PREFIX, route_handlers=routes)
     app = Litestar(
         route_handlers=[
             api,
@@ -220,9 +222,19 @@ def _application(
                 "Content-Type",
                 "Idempotency-Key",
                 "If-Match",
+                "If-None-Match",
+                "If-Range",
+                "Range",
                 "Reyna-Min-Seq",
             ],
-            expose_headers=["Reyna-Seq", "ETag", "Location", "Retry-After"],
+            expose_headers=[
+                "Reyna-Seq",
+                "ETag",
+                "Location",
+                "Retry-After",
+                "Content-Disposition",
+                "Content-Range",
+            ],
         ),
         logging_config=None,
         debug=False,

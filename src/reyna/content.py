@@ -68,6 +68,11 @@ class Tx:
         result: CursorResult[tuple[object, ...]] = await self.connection.execute(statement, rows)
         return result
 
+    async def insert(self, declared: Table, rows: Sequence[Row]) -> None:
+        """Insert rows, all with the same columns."""
+        if rows:
+            await self.connection.execute(self[declared].insert(), rows)
+
     async def upsert(self, declared: Table, rows: Sequence[Row]) -> None:
         """Insert rows by primary key; what is there already is replaced in the columns given."""
         if not rows:
@@ -89,7 +94,8 @@ class Projection(ABC):
     """A view folded from the log: its tables, its fold, and the GET routes that read it.
 
     `version` goes up when the tables or the fold change; the view is then rebuilt by itself.
-    `kinds` are the kinds of event it wants (`blob`, `bucket`, …); it is given no others.
+    `kinds` are the kinds of event it wants (`blob`, `bucket`, …); it is given no others. The routes
+    of a `temporal` one take `at`, and must answer as things were then.
     """
 
     name: str
@@ -97,6 +103,7 @@ class Projection(ABC):
     kinds: frozenset[str]
     tables: MetaData
     routes: Sequence[HTTPRouteHandler] = ()
+    temporal: bool = False
 
     @abstractmethod
     async def apply(self, tx: Tx, records: Sequence[Record]) -> None:

@@ -34,7 +34,7 @@ from tests.support import (
 
 # A model that is never asked: starting the local one would take what the tests need.
 SETTINGS = {"REYNA_SYNC": "interval", "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
-VIEWS = {"blobs", "processors", "runs", "schemas", "tree"}
+VIEWS = {"content", "processors", "runs", "schemas"}
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -222,7 +222,7 @@ async def test_replay_and_verify_while_the_studio_runs(tmp_path: Path) -> None:
         (found,) = verified.lines()
         assert (verified.status, found["same"], found["different"]) == (0, True, [])
         assert {table["projection"] for table in found["tables"]} == VIEWS
-        back = await reyna("replay", "blobs", "--to", str(head - 1), "--data", data)
+        back = await reyna("replay", "content", "--to", str(head - 1), "--data", data)
         assert back.status == 0
         async with running.door.client(user.token) as client:
             blobs = await read(client, "/blobs", head)
@@ -232,14 +232,14 @@ async def test_replay_and_verify_while_the_studio_runs(tmp_path: Path) -> None:
 
 async def test_a_forged_row_is_found_and_mended(folder: Path) -> None:
     """--verify ends with 1 and names the table, changing nothing; a replay mends it."""
-    change(folder, "UPDATE blobs SET title = 'forged'")
+    change(folder, "UPDATE blob_versions SET title = 'forged'")
     verified = await reyna("replay", "--verify", "--data", folder)
     assert (verified.status, verified.err) == (1, "")
     different = [line for line in verified.out.splitlines() if "DIFFERENT" in line]
-    assert [line.split()[1] for line in different] == ["blobs"]
-    replayed = await reyna("replay", "blobs", "--data", folder)
+    assert [line.split()[1] for line in different] == ["blob_versions"]
+    replayed = await reyna("replay", "content", "--data", folder)
     assert (replayed.status, replayed.err) == (0, "")
-    assert "blobs" in replayed.out
+    assert "content" in replayed.out
     assert (await reyna("replay", "--verify", "--data", folder)).status == 0
 
 
@@ -248,10 +248,10 @@ async def test_a_view_as_of_a_time(folder: Path) -> None:
     frames = (await reyna("log", "--data", folder)).lines()
     first = next(frame for frame in frames if frame["type"] == "blob.created")
     for moment in (first["time"], str(first["seq"])):
-        done = await reyna("replay", "blobs", "--to", moment, "--json", "--data", folder)
+        done = await reyna("replay", "content", "--to", moment, "--json", "--data", folder)
         assert [one["position"] for one in done.lines()[0]["rebuilt"]] == [first["seq"]]
         with closing(sqlite3.connect(folder / "views.db")) as connection:
-            assert connection.execute("SELECT count(*) FROM blobs").fetchone() == (1,)
+            assert connection.execute("SELECT count(*) FROM blob_versions").fetchone() == (1,)
 
 
 async def test_views_that_were_deleted_come_back(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ async def test_views_that_were_deleted_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["replay", "nothing"], "blobs, processors, runs, schemas, tree"),
+        (["replay", "nothing"], "content, processors, runs, schemas"),
         (["replay", "--to", "yesterday"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "2026-01-31T12:00:00"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "-1"], "-1"),

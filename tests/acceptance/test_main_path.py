@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from llmock.pytest_plugin import LLMock
 
+from reyna.client import Event, Live, Progress, Stream
 from tests import program
-from tests.support import events_of, make_blob, make_bucket, read
+from tests.support import events_of
 
 NOTE = "boat leaves at six. fog. we nearly missed it because the key was in the other coat"
-ANSWERS = {"subscribed", "live"}
+# Seconds; the local model takes its time on a slow machine.
+RUN_WITHIN = 120.0
 VIEWS = ["/blobs", "/buckets", "/buckets/tree", "/processors/text-expansion/runs"]
+
+
+class Expansion(msgspec.Struct):
+    """What is in an expanded-text-v1."""
+
+    original: str
+    expanded: str
 
 
 @pytest.fixture
@@ -35,29 +46,47 @@ async def answers(client: httpx.AsyncClient, blob_ids: list[str], seq: int) -> l
     return [answer.content for answer in found]
 
 
+async def until_completed(stream: Stream) -> list[Event | Progress]:
+    """What a stream tells until a run has completed."""
+    heard: list[Event | Progress] = []
+    async with asyncio.timeout(RUN_WITHIN):
+        async for item in stream.items():
+            if not isinstance(item, Live):
+                heard.append(item)
+            if isinstance(item, Event) and item.type == "processor.completed":
+                break
+    return heard
+
+
 @pytest.mark.timeout(240)
 async def test_the_main_path(tmp_path: Path, model: dict[str, str]) -> None:
     """A text's expansion arrives live beside it, and rebuilt views are the same to the byte."""
     folder = tmp_path / "data"
     async with program.up(folder, model) as first:
         user = await first.door.register()
-        async with first.door.client(user.token) as client, first.door.live(user.token) as live:
-            bucket = (await make_bucket(client, "Diary"))["bucket_id"]
-            await live.subscribe([bucket])
-            source = await make_blob(client, NOTE, bucket_ids=[bucket])
-            done = await live.until("processor.completed", blob_id=source["blob_id"])
-            heard = [frame["type"] for frame in live.heard if frame["type"] not in ANSWERS]
-            assert heard[:2] == ["blob.created", "processor.started"]
-            assert heard.index("processor.progress") < heard.index("blob.derived")
-            blob = await read(client, f"/blobs/{done['data']['derived_id']}", done["seq"])
-            assert blob["parent_id"] == source["blob_id"]
-            assert blob["bucket_ids"] == [bucket]
-            assert blob["data"]["original"] == NOTE
-            assert len(blob["data"]["expanded"]) > len(NOTE)
-            assert blob["provenance"]["model"]
-            assert blob["provenance"]["prompt_version"]
+        async with first.door.connect(user.token) as app:
+            bucket = (await app.buckets.create("Diary")).bucket_id
+            async with app.stream(bucket) as stream:
+                source = await app.blobs.create(
+                    "text-input-v1", {"content": NOTE}, bucket_ids=[bucket]
+                )
+                heard = await until_completed(stream)
+            kinds = [item.type if isinstance(item, Event) else "progress" for item in heard]
+            assert kinds[:2] == ["blob.created", "processor.started"]
+            assert kinds.index("progress") < kinds.index("blob.derived")
+            (derived_id,) = (await app.blobs.get(source.blob_id, min_seq=stream.seq)).derived_ids
+            blob = await app.blobs.get(derived_id)
+            assert blob.parent_id == source.blob_id
+            assert blob.bucket_ids == (bucket,)
+            expansion = blob.content(Expansion)
+            assert expansion.original == NOTE
+            assert len(expansion.expanded) > len(NOTE)
+            assert blob.provenance is not None
+            assert blob.provenance["model"]
+            assert blob.provenance["prompt_version"]
+        async with first.door.client(user.token) as client:
             events = await events_of(client)
-            ids = [source["blob_id"], blob["blob_id"]]
+            ids = [source.blob_id, derived_id]
             before = await answers(client, ids, events[-1]["seq"])
     assert "has stopped" in first.said[-1]
 

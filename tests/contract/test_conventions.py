@@ -23,6 +23,8 @@ ROUTES: list[tuple[str, str, object]] = [
     ("PATCH", "/blobs/{id}", {"title": "x"}),
     ("DELETE", "/blobs/{id}", None),
     ("POST", "/blobs/{id}/restore", None),
+    ("PUT", "/blobs/{id}/buckets", {"add": []}),
+    ("GET", "/blobs/{id}/history", None),
     ("POST", "/buckets", {"name": "x", "type": "book"}),
     ("GET", "/buckets", None),
     ("GET", "/buckets/tree", None),
@@ -32,11 +34,18 @@ ROUTES: list[tuple[str, str, object]] = [
     ("POST", "/buckets/{id}/move", {"parent_bucket_id": None}),
     ("DELETE", "/buckets/{id}", None),
     ("POST", "/buckets/{id}/restore", None),
+    ("POST", "/blobs/{id}/revert", {"to": 1}),
+    ("POST", "/buckets/{id}/revert", {"to": 1}),
+    ("GET", "/templates", None),
+    ("PUT", "/buckets/{id}/blobs", {"add": []}),
+    ("GET", "/buckets/{id}/history", None),
     ("GET", "/events", None),
     ("GET", "/processors", None),
     ("GET", "/processors/{id}", None),
     ("GET", "/processors/{id}/runs", None),
     ("GET", "/runs/{id}", None),
+    ("GET", "/blobs/{id}/media", None),
+    ("POST", "/blobs/media", None),
     ("GET", "/validate-token", None),
     ("GET", "/me", None),
 ]
@@ -147,6 +156,8 @@ async def test_no_foreign_character_reaches_a_subject(
         ("PATCH", "/blobs/{blob}"),
         ("PATCH", "/buckets/{bucket}"),
         ("POST", "/buckets/{bucket}/move"),
+        ("POST", "/blobs/{blob}/revert"),
+        ("POST", "/buckets/{bucket}/revert"),
     ],
 )
 async def test_bodies_that_are_no_request_are_400(
@@ -331,7 +342,7 @@ async def test_every_query_says_its_position(client: httpx.AsyncClient) -> None:
         assert int(answer.headers["reyna-seq"]) >= blob["seq"]
 
 
-@pytest.mark.parametrize("path", ["/blobs", "/buckets", "/events", "/processors"])
+@pytest.mark.parametrize("path", ["/blobs", "/buckets", "/events", "/processors", "/templates"])
 async def test_limits_and_cursors_of_lists(client: httpx.AsyncClient, path: str) -> None:
     """A limit outside 1 to 200, and a cursor not made here, are 400; a list has its two fields."""
     assert set(await read(client, path)) == {"items", "next_cursor"}

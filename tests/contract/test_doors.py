@@ -90,7 +90,7 @@ async def test_health(studio: Studio) -> None:
         assert answer.status_code == 200
         assert ready["status"] == "ready"
         assert ready["log"]["status"] == ready["database"]["status"] == "ok"
-        assert {"blobs", "tree", "runs"} <= set(ready["projections"])
+        assert {"content", "runs"} <= set(ready["projections"])
         assert all("lag" in part for part in ready["projections"].values())
         metrics = await client.get("/metrics")
         assert metrics.status_code == 200
@@ -178,6 +178,9 @@ async def test_openapi_documents_every_route(studio: Studio) -> None:
         ("post", "/buckets/{bucket_id}/move"),
         ("delete", "/buckets/{bucket_id}"),
         ("post", "/buckets/{bucket_id}/restore"),
+        ("post", "/blobs/{blob_id}/revert"),
+        ("post", "/buckets/{bucket_id}/revert"),
+        ("get", "/templates"),
         ("get", "/events"),
         ("get", "/processors"),
         ("get", "/processors/{processor_id}"),
@@ -204,8 +207,14 @@ async def test_the_document_says_what_all_routes_share(studio: Studio) -> None:
             assert operation["security"] == (
                 [] if path.startswith("/api/v1/auth/") else [{"bearer": []}]
             )
-    post = document["paths"]["/api/v1/blobs"]["post"]
-    assert "Idempotency-Key" in [parameter["name"] for parameter in post["parameters"]]
+    for path, headers in (
+        ("/blobs", {"Idempotency-Key"}),
+        ("/blobs/{blob_id}/revert", {"Idempotency-Key", "If-Match"}),
+        ("/buckets/{bucket_id}/move", {"Idempotency-Key", "If-Match"}),
+    ):
+        post = document["paths"][f"/api/v1{path}"]["post"]
+        told = {one["name"] for one in post["parameters"] if one["in"] == "header"}
+        assert told == headers
     assert set(document["components"]["schemas"]["Problem"]["required"]) == {
         "status",
         "title",

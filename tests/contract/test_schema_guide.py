@@ -1,4 +1,4 @@
-"""The examples of docs/guides/schemas.md, run in their order."""
+"""The examples of the guides, run in their order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "schemas.md"
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 EXAMPLE = re.compile(
     r"^```http\n(?P<method>[A-Z]+) (?P<path>\S+)\n(?P<body>.*?)\n\n"
     r"(?P<status>\d{3}) (?P<answer>.*?)```$",
@@ -19,10 +19,14 @@ EXAMPLE = re.compile(
 )
 
 
-async def test_the_examples_of_the_guide_answer_as_it_says(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("guide", ["schemas.md", "buckets.md"])
+async def test_the_examples_of_the_guide_answer_as_it_says(
+    client: httpx.AsyncClient, guide: str
+) -> None:
     """Each example gets its status, and the fields that it shows."""
-    examples = list(EXAMPLE.finditer(GUIDE.read_text()))
-    assert len(examples) == GUIDE.read_text().count("```http")
+    text = (GUIDES / guide).read_text()
+    examples = list(EXAMPLE.finditer(text))
+    assert len(examples) == text.count("```http")
     for example in examples:
         answer = await client.request(
             example["method"], example["path"], content=example["body"].encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from nats.aio.msg import Msg
 from nats.js import api
 
 from reyna.domain import bucket, catalog
-from reyna.domain.event import Boundary, Event
+from reyna.domain.event import Boundary, Event, Meta, type_of
 from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
+from reyna.ids import new_id
 from reyna.log import embedded, record, stream, subjects
 from reyna.log.connection import Connection
-from reyna.log.stream import MAX_BATCH, STREAM, Guard, Log
+from reyna.log.stream import MAX_BATCH, STREAM, Draft, Guard, Log
 from tests.events import (
     append_blob,
     blob_created,
@@ -242,6 +244,12 @@ OF_EVERY_TYPE = [
     ("bucket.structure.changed", "k1", '{"rank":"a0","position":0}'),
     ("bucket.deleted", "k1", '{"bucket_ids":["k1"]}'),
     ("bucket.restored", "k1", '{"bucket_ids":["k1"]}'),
+    (
+        "bucket.blob.added",
+        "k1",
+        '{"blob_id":"b1","schema_id":"text-input-v1","bucket_ids":["k1"]}',
+    ),
+    ("bucket.blob.removed", "k1", '{"blob_id":"b1","schema_id":"text-input-v1","bucket_ids":[]}'),
     ("schema.registered", "text-input-v1", '{"name":"n","version":1,"definition":{}}'),
     (
         "schema.status.changed",
@@ -303,6 +311,8 @@ TOPICS = [
     "bucket.structure.changed",
     "bucket.deleted",
     "bucket.restored",
+    "bucket.blob.added",
+    "bucket.blob.removed",
     "schema.registered",
     "schema.status.changed",
     "processor.registered",
@@ -367,6 +377,35 @@ async def test_a_read_has_the_last_of_each_subject_in_order(log: Log) -> None:
     assert [message.seq for message in found] == [1, 4]
     assert record.decode(found[1]).event == blob_updated("3")
     assert await log.last_of_each("reyna.u1.blob.b3.>") == []
+    both = await log.last_of_each("reyna.u1.blob.b1.>", "reyna.u1.blob.b2.>")
+    assert both is not None
+    assert [message.seq for message in both] == [1, 4, 5]
+
+
+async def test_the_last_seq_and_single_messages(log: Log) -> None:
+    """The last seq under a filter is found, 0 for none; messages are read by seq, in any order."""
+    for number in range(3):
+        await append_blob(log, f"u{number % 2}", f"b{number}", str(number))
+    assert await log.last_seq("reyna.u0.blob.>") == 3
+    assert await log.last_seq("reyna.u1.>") == 2
+    assert await log.last_seq("reyna.u2.>") == 0
+    found = await log.messages([3, 99, 1])
+    assert [message.seq for message in found] == [3, 1]
+    assert record.decode(found[0]).event == blob_created("2")
+    assert await log.messages([]) == []
+
+
+async def test_more_batches_at_once_than_a_stream_takes(log: Log) -> None:
+    """Over fifty batches given at once are all stored, one after the other where need be."""
+
+    async def write(owner: str) -> None:
+        events = [draft(owner, one, bucket_created()) for one in ("k1", "k2")]
+        await log.append(events, of_tree(0, owner))
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(80):
+            tasks.create_task(write(f"u{number}"))
+    assert await log.head() == 160
 
 
 async def test_a_read_of_too_many_subjects_says_so(log: Log) -> None:
@@ -462,10 +501,10 @@ async def test_one_message_is_read_by_its_seq_or_time(log: Log) -> None:
     """A message is found by its seq, or as the first of its kind since a time; else none is."""
     await append_blob(log, "u1", "b1")
     second = await append_blob(log, "u2", "b2")
-    found = await log.at(second)
+    found = await log.message(second)
     assert found is not None
     assert (found.seq, found.subject) == (second, "reyna.u2.blob.b2.created.text-input-v1")
-    assert await log.at(99) is None
+    assert await log.message(99) is None
     since = await log.first_since("reyna.u2.>", "2020-01-01T00:00:00Z")
     assert since == found
     assert await log.first_since("reyna.u3.>", "2020-01-01T00:00:00Z") is None
@@ -484,3 +523,21 @@ async def test_the_last_of_each_as_it_was(log: Log) -> None:
     then = await log.last_of_each("reyna.u1.blob.b1.>", up_to=first + 1)
     assert then is not None
     assert [stored.seq for stored in then] == [first, first + 1]
+
+
+async def test_a_moment_is_found_in_the_log(log: Log) -> None:
+    """The position at a time is that of the last event decided then or before."""
+    times = ["2026-01-01T00:00:01.000000Z", "2026-01-01T00:00:02.500000Z"]
+    for i, time in enumerate(times):
+        event: Event = bucket_created(f"t{i}")
+        meta = Meta(id=new_id(), time=time, type=type_of(event), actor="user:u1")
+        await log.append([Draft("u1", f"t{i}", event, meta)], of_tree(i, "u1"))
+
+    async def at(time: str) -> int:
+        return await log.position_at(datetime.fromisoformat(time))
+
+    assert await at("2026-01-01T00:00:00Z") == 0
+    assert await at("2026-01-01T00:00:01Z") == 1
+    assert await at("2026-01-01T01:00:02.499999+01:00") == 1
+    assert await at("2026-01-01T00:00:02.5Z") == 2
+    assert await at("2030-01-01T00:00:00Z") == 2

@@ -20,11 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import schemas
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.boundaries import Boundaries
+from reyna.commands.bucket_types import BucketTypes
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.handler import Caller, Handler
 from reyna.commands.idempotency import Answer, Idempotency
 from reyna.commands.requests import CreateBlob, CreateBucket, MoveBucket, UpdateBucket
 from reyna.commands.schemas import Schemas
+from reyna.commands.templates import Templates
 from reyna.database import open_engine, sqlite_url
 from reyna.domain.blob import BlobCreated
 from reyna.domain.bucket import Tree
@@ -83,7 +85,7 @@ async def process(stack: AsyncExitStack, nats: embedded.Server, engine: AsyncEng
         log,
         boundaries,
         BlobCommands(handler, boundaries, checked, 1024 * 1024),
-        BucketCommands(handler, boundaries, MAX_DEPTH),
+        BucketCommands(handler, boundaries, BucketTypes(log, checked), Templates({}), MAX_DEPTH),
     )
 
 

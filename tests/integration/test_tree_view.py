@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projections.tree import (
-    Bucket,
-    BucketNode,
-    BucketPage,
-    BucketTree,
-    get_bucket,
-    get_forest,
-    get_subtree,
-    list_buckets,
-    projection,
-)
+from projections.content import projection
+from projections.content.buckets import Bucket, BucketPage, get_bucket, list_buckets
+from projections.content.trees import BucketNode, BucketTree, get_forest, get_subtree
 from reyna.api.views import CallersView, encode_cursor
 from reyna.domain.blob import BlobCreated, BlobDeleted, BlobDerived, BlobRestored, Provenance
 from reyna.domain.bucket import BucketDescription, Tree

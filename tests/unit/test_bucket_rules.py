@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reyna.domain.bucket import (
+    BucketBlobAdded,
+    BucketBlobRemoved,
     BucketCreated,
     BucketDeleted,
     BucketDescription,
@@ -23,7 +25,7 @@ from reyna.domain.event import Event, Opaque
 from reyna.domain.tree_rules import TreeRules
 from reyna.errors import Conflict, NotFound, Rejected
 from reyna.log.record import Stored, decode
-from tests.events import stored
+from tests.events import SCHEMA, stored
 
 TIME = "2026-11-22T15:04:05.123456Z"
 BOOK = BucketDescription(name="A book", type="book")
@@ -37,7 +39,7 @@ class Owner:
         self.max_depth = max_depth
         self.seq = 0
 
-    def when(self, rule: Callable[[TreeRules], None]) -> list[Event]:
+    def when(self, rule: Callable[[TreeRules], object]) -> list[Event]:
         """What the rule decides; it is folded as if it had been stored."""
         rules = TreeRules("u1", self.tree, self.max_depth)
         rule(rules)
@@ -68,6 +70,13 @@ class Owner:
     def restore(self, bucket_id: str) -> list[Event]:
         """A bucket back from it."""
         return self.when(lambda rules: rules.restore(bucket_id))
+
+    def file(
+        self, add: tuple[str, ...] = (), remove: tuple[str, ...] = (), made_in: tuple[str, ...] = ()
+    ) -> list[Event]:
+        """The blob `b1`, made in some buckets, put into others and taken out of some."""
+        present = self.tree.filed("b1", made_in)
+        return self.when(lambda rules: rules.file("b1", SCHEMA, present, add, remove))
 
     def order(self, parent: str | None = None) -> list[str]:
         """The live children's ids, in order."""
@@ -253,6 +262,55 @@ def test_only_what_is_in_the_trash_comes_back() -> None:
         owner.restore("nobody")
 
 
+def test_each_filing_says_where_the_blob_is_then() -> None:
+    """Of several buckets, each gives an event with all that the blob is in after it."""
+    owner = Owner()
+    for bucket_id in "abc":
+        owner.create(bucket_id)
+    assert owner.file(add=("b", "c"), remove=("a",), made_in=("a",)) == [
+        BucketBlobRemoved(blob_id="b1", schema_id=SCHEMA, bucket_ids=()),
+        BucketBlobAdded(blob_id="b1", schema_id=SCHEMA, bucket_ids=("b",)),
+        BucketBlobAdded(blob_id="b1", schema_id=SCHEMA, bucket_ids=("b", "c")),
+    ]
+    assert owner.tree.filed("b1", ("a",)) == ("b", "c")
+    assert owner.tree.filings["b1"].seqs == [4, 5, 6]
+    assert [owner.tree.buckets[bucket_id].seq for bucket_id in "abc"] == [4, 5, 6]
+    assert owner.tree.filed("another", ("a",)) == ("a",)
+
+
+def test_what_is_filed_so_already_decides_nothing() -> None:
+    """Adding where the blob is, removing where it is not, or the same twice, is no event more."""
+    owner = grown("a", "b")
+    assert owner.file(add=("a",), remove=("b",), made_in=("a",)) == []
+    assert len(owner.file(add=("b", "b"), made_in=("a",))) == 1
+    assert len(owner.file(remove=("a", "a"))) == 1
+    assert owner.tree.filed("b1", ()) == ("b",)
+
+
+def test_a_blob_is_filed_only_where_a_bucket_is() -> None:
+    """An unknown bucket, or one in the trash with or without its parent, is not found."""
+    owner = grown("a", "b")
+    owner.create("c")
+    owner.delete("a")
+    for bucket_id in ("nobody", "a", "b"):
+        with pytest.raises(NotFound):
+            owner.file(add=(bucket_id,))
+        with pytest.raises(NotFound):
+            owner.file(add=("c",), remove=(bucket_id,), made_in=(bucket_id,))
+    assert owner.tree.filings == {}
+
+
+def test_a_trashed_bucket_keeps_its_place_in_a_filing() -> None:
+    """Given a blob in a bucket in the trash, filing it elsewhere still names that bucket."""
+    owner = grown("a")
+    owner.create("b")
+    owner.delete("a")
+    (event,) = owner.file(add=("b",), made_in=("a",))
+    assert event == BucketBlobAdded(blob_id="b1", schema_id=SCHEMA, bucket_ids=("a", "b"))
+    assert not owner.tree.is_live("a")
+    assert owner.tree.is_live("b")
+
+
 def test_a_description_that_changes_nothing_decides_nothing() -> None:
     """An update says which fields differ; the same description again is no event."""
     owner = grown("a")
@@ -288,6 +346,7 @@ def test_an_unknown_event_moves_the_position_and_nothing_else() -> None:
 
 MAX_DEPTH = 4
 ids = st.sampled_from("abcdefgh")
+blobs = st.sampled_from(["b1", "b2"])
 parents = st.none() | ids
 positions = st.none() | st.integers(0, 9)
 descriptions = st.builds(
@@ -305,7 +364,8 @@ def outline(tree: Tree) -> tuple[object, ...]:
         for parent in (None, *tree.buckets)
     }
     buckets = {bucket_id: msgspec.structs.asdict(b) for bucket_id, b in tree.buckets.items()}
-    return tree.seq, buckets, below
+    filings = {blob_id: (one.bucket_ids, one.seqs) for blob_id, one in tree.filings.items()}
+    return tree.seq, buckets, below, filings
 
 
 class Model:
@@ -316,6 +376,7 @@ class Model:
         self.described: dict[str, BucketDescription] = {}
         self.held: dict[str | None, list[str]] = {None: []}
         self.trash: set[str] = set()
+        self.filed: dict[str, list[str]] = {}
 
     def line(self, bucket_id: str | None) -> list[str]:
         """The bucket and those above it."""
@@ -377,6 +438,12 @@ class Model:
         self.fit(len(self.line(self.parent[bucket_id])) + self.height(bucket_id))
         self.trash.remove(bucket_id)
 
+    def file(self, blob_id: str, add: list[str], remove: list[str]) -> None:
+        for bucket_id in (*add, *remove):
+            self.need(bucket_id)
+        held = [one for one in self.filed.get(blob_id, []) if one not in remove]
+        self.filed[blob_id] = held + [one for one in add if one not in held]
+
     def need(self, bucket_id: str | None) -> None:
         if bucket_id is not None and not self.live(bucket_id):
             raise NotFound("not live")
@@ -423,6 +490,27 @@ class TreeMachine(RuleBasedStateMachine):
     def restore(self, bucket_id: str) -> None:
         self.both(lambda rules: rules.restore(bucket_id), lambda: self.model.restore(bucket_id))
 
+    @rule(blob_id=blobs, chosen=st.lists(ids, max_size=4, unique=True), cut=st.integers(0, 4))
+    def file(self, blob_id: str, chosen: list[str], cut: int) -> None:
+        add, remove = chosen[:cut], chosen[cut:]
+        present = self.tree.filed(blob_id, ())
+        self.both(
+            lambda rules: self.expect_file(rules, blob_id, present, add, remove),
+            lambda: self.model.file(blob_id, add, remove),
+        )
+
+    def expect_file(
+        self,
+        rules: TreeRules,
+        blob_id: str,
+        present: tuple[str, ...],
+        add: list[str],
+        remove: list[str],
+    ) -> None:
+        """File, and hold the answer against what is then so."""
+        after = rules.file(blob_id, SCHEMA, present, add, remove)
+        assert set(after) == (set(present) - set(remove)) | set(add)
+
     def both(self, decide: Callable[[TreeRules], None], model: Callable[[], None]) -> None:
         """Ask the rules and the model; what is decided is stored as bytes and folded from them."""
         rules = TreeRules("u1", self.tree, MAX_DEPTH)
@@ -446,6 +534,13 @@ class TreeMachine(RuleBasedStateMachine):
             assert (bucket.name, bucket.type, bucket.tags) == (what.name, what.type, what.tags)
 
     @invariant()
+    def the_blobs_are_where_the_model_has_them(self) -> None:
+        for blob_id, buckets in self.model.filed.items():
+            assert self.tree.filed(blob_id, ()) == tuple(buckets)
+        seqs = [seq for filing in self.tree.filings.values() for seq in filing.seqs]
+        assert sorted(seqs) == [m.seq for m in self.log if ".blob." in m.subject]
+
+    @invariant()
     def it_is_a_tree(self) -> None:
         held = [b.bucket_id for p in (None, *self.tree.buckets) for b in self.tree.children(p)]
         assert len(held) == len(set(held)), "a bucket has two parents"
@@ -459,10 +554,13 @@ class TreeMachine(RuleBasedStateMachine):
                 assert len(path) <= MAX_DEPTH, "a path is too long"
 
     @invariant()
-    def the_last_event_of_each_subject_is_enough(self) -> None:
-        last = {message.subject: message for message in self.log}
+    def the_last_event_of_each_subject_and_all_filings_are_enough(self) -> None:
+        last = {message.subject: message.seq for message in self.log}
         short = Tree()
-        fold(short, sorted(last.values(), key=lambda message: message.seq))
+        fold(
+            short,
+            [m for m in self.log if m.seq == last[m.subject] or ".blob." in m.subject],
+        )
         assert outline(short) == outline(self.tree)
 
 

@@ -14,7 +14,15 @@ from reyna.api.requests import Req, caller_of, documents, if_match, read
 from reyna.commands.blobs import BlobCommands
 from reyna.commands.buckets import BucketCommands
 from reyna.commands.idempotency import Answer
-from reyna.commands.requests import CreateBlob, CreateBucket, MoveBucket, UpdateBlob, UpdateBucket
+from reyna.commands.requests import (
+    CreateBlob,
+    CreateBucket,
+    MoveBucket,
+    Revert,
+    UpdateBlob,
+    UpdateBucket,
+)
+from reyna.commands.revert import Reverts
 from reyna.log.subjects import token
 
 PREFIX = "/api/v1"
@@ -52,13 +60,16 @@ class BucketChangedAnswer(msgspec.Struct, frozen=True):
     seq: int
 
 
-def routes(blobs: BlobCommands, buckets: BucketCommands) -> list[HTTPRouteHandler]:
+def routes(
+    blobs: BlobCommands, buckets: BucketCommands, reverts: Reverts
+) -> list[HTTPRouteHandler]:
     """The routes that write."""
-    return [*_blob_routes(blobs), *_bucket_routes(buckets)]
+    return [*_blob_routes(blobs), *_bucket_routes(buckets), *_revert_routes(reverts)]
 
 
 def _headers(answer: Answer) -> dict[str, str]:
-    return {"Reyna-Seq": str(answer.seq), "ETag": f'"{answer.seq}"'}
+    own_seq = answer.seq if answer.own_seq is None else answer.own_seq
+    return {"Reyna-Seq": str(answer.seq), "ETag": f'"{own_seq}"'}
 
 
 def _blob_routes(blobs: BlobCommands) -> list[HTTPRouteHandler]:
@@ -145,3 +156,37 @@ def _bucket_routes(buckets: BucketCommands) -> list[HTTPRouteHandler]:
         return changed(await buckets.restore(await caller_of(request), token(bucket_id)))
 
     return [create_bucket, update_bucket, move_bucket, delete_bucket, restore_bucket]
+
+
+def _revert_routes(reverts: Reverts) -> list[HTTPRouteHandler]:
+    @post(
+        "/blobs/{blob_id:str}/revert",
+        status_code=200,
+        operation_class=documents(Revert),
+        tags=["blobs"],
+    )
+    async def revert_blob(request: Req, blob_id: FromPath[str]) -> Response[BlobChangedAnswer]:
+        """Give a blob the content that it had right after an event."""
+        to = (await read(request, Revert)).to
+        caller = await caller_of(request)
+        answer = await reverts.blob(caller, token(blob_id), to, if_match(request))
+        body = BlobChangedAnswer(answer.entity_id, answer.time, answer.seq)
+        return Response(body, headers=_headers(answer))
+
+    @post(
+        "/buckets/{bucket_id:str}/revert",
+        status_code=200,
+        operation_class=documents(Revert),
+        tags=["buckets"],
+    )
+    async def revert_bucket(
+        request: Req, bucket_id: FromPath[str]
+    ) -> Response[BucketChangedAnswer]:
+        """Describe and place a bucket as it was right after an event."""
+        to = (await read(request, Revert)).to
+        caller = await caller_of(request)
+        answer = await reverts.bucket(caller, token(bucket_id), to, if_match(request))
+        body = BucketChangedAnswer(answer.entity_id, answer.time, answer.seq)
+        return Response(body, headers=_headers(answer))
+
+    return [revert_blob, revert_bucket]

@@ -29,7 +29,7 @@ _Seq = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class EventPage(msgspec.Struct, frozen=True):
-    """One page of events, the oldest first."""
+    """One page of events."""
 
     items: list[EventFrame]
     next_cursor: str | None
@@ -50,23 +50,29 @@ def routes(log: Log) -> list[HTTPRouteHandler]:
         limit: Limit = DEFAULT_LIMIT,
         cursor: Cursor = None,
     ) -> Response[EventPage]:
-        """The caller's own events in order."""
+        """The caller's own events, the oldest first."""
         position = after if cursor is None else decode_cursor(cursor, tuple[_Seq])[0]
         wanted = _Wanted(
             None if bucket_id is None else subjects.token(bucket_id),
             None if blob_id is None else subjects.token(blob_id),
             frozenset(types.split(",")) if types else None,
         )
-        minimum = min_seq(request.headers)
-        head = await log.head()
-        if minimum > head:
-            raise ViewBehind(f"The log has not reached {minimum}: its last event is {head}.")
+        head = await reached(request, log)
         found, seen = await _read(log, request.user.user_id, position, head, wanted, limit)
         more = encode_cursor(seen) if seen < head else None
         body = EventPage([frame_of(record) for record in found], more)
         return Response(body, headers={"Reyna-Seq": str(head)})
 
     return [list_events]
+
+
+async def reached(request: Req, log: Log) -> int:
+    """The seq of the log's last event. Raises ViewBehind when Reyna-Min-Seq asks for more."""
+    minimum = min_seq(request.headers)
+    head = await log.head()
+    if minimum > head:
+        raise ViewBehind(f"The log has not reached {minimum}: its last event is {head}.")
+    return head
 
 
 class _Wanted(msgspec.Struct, frozen=True):

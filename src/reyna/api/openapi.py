@@ -29,6 +29,8 @@ BEARER = "bearer"
 _COMPONENT = "#/components/schemas/{name}"
 _QUERY_PROBLEMS = (400, 401, 404, 503)
 _COMMAND_PROBLEMS = (400, 401, 404, 409, 412, 413, 422, 429, 503)
+# POSTs that change what is there, and can be made conditional like a PATCH.
+_CONDITIONAL_POSTS = ("/move", "/revert")
 
 
 def complete(document: OpenAPI) -> None:
@@ -44,7 +46,7 @@ def complete(document: OpenAPI) -> None:
     }
     for path, method, operation in _operations(document):
         if path.startswith(API):
-            _complete(operation, method, public=path.startswith(PUBLIC))
+            _complete(operation, method, path)
 
 
 def _operations(document: OpenAPI) -> Iterator[tuple[str, str, Operation]]:
@@ -55,28 +57,33 @@ def _operations(document: OpenAPI) -> Iterator[tuple[str, str, Operation]]:
                 yield path, method, operation
 
 
-def _complete(operation: Operation, method: str, *, public: bool) -> None:
-    reads = method == "get"
+def _complete(operation: Operation, method: str, path: str) -> None:
+    reads, public = method == "get", path.startswith(PUBLIC)
     operation.security = [] if public else [{BEARER: []}]
     responses = operation.responses or {}
     for status in _QUERY_PROBLEMS if reads else _COMMAND_PROBLEMS:
-        responses[str(status)] = OpenAPIResponse(
-            description=HTTPStatus(status).phrase,
-            content={MEDIA_TYPE: OpenAPIMediaType(schema=_reference())},
-        )
+        responses[str(status)] = problem(status)
     operation.responses = responses
     if public:
         return
-    headers = [_header("Reyna-Min-Seq", "Wait until the view has reached this seq.")]
+    headers: list[Parameter] = []
+    if reads:
+        headers.append(_header("Reyna-Min-Seq", "Wait until the view has reached this seq."))
     if method == "post":
-        headers = [_header("Idempotency-Key", "The same key and body give the first answer again.")]
-    elif not reads:
-        headers = [_header("If-Match", "The ETag that the resource must still have.")]
+        again = "The same key and body give the first answer again."
+        headers.append(_header("Idempotency-Key", again))
+    if method in {"put", "patch", "delete"} or path.endswith(_CONDITIONAL_POSTS):
+        headers.append(_header("If-Match", "The ETag that the resource must still have."))
     operation.parameters = [*(operation.parameters or []), *headers]
 
 
-def _reference() -> Reference:
-    return Reference(ref=_COMPONENT.format(name=Problem.__name__))
+def problem(status: int) -> OpenAPIResponse:
+    """The answer of a status that is a problem."""
+    reference = Reference(ref=_COMPONENT.format(name=Problem.__name__))
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content={MEDIA_TYPE: OpenAPIMediaType(schema=reference)},
+    )
 
 
 def _header(name: str, description: str) -> Parameter:

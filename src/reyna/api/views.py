@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Annotated, TypeAlias, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from litestar import Router
@@ -21,55 +22,102 @@ from sqlalchemy.sql import Select
 
 from reyna.api.requests import Req
 from reyna.content import Projection, Readiness
-from reyna.errors import Malformed
+from reyna.errors import Invalid, Malformed
+from reyna.log.stream import Log
 from reyna.runtime.views import Views
 
 T = TypeVar("T")
 
 DEFAULT_LIMIT = 50
+# More digits are no seq: a signed 64-bit number holds them.
+MAX_DIGITS = 18
 Limit: TypeAlias = Annotated[int, QueryParameter(ge=1, le=200, description="At most this many.")]
 Cursor: TypeAlias = Annotated[
     str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before.")
+]
+At: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=40,
+        description="A seq, or a time (RFC 3339): answer as things were after that event.",
+    ),
 ]
 ReadinessOf: TypeAlias = Callable[[str], Readiness | None]
 
 
 class CallersView(msgspec.Struct, frozen=True):
-    """One caller's read transaction. `readiness` tells whether a processor can work here."""
+    """One caller's read transaction. `readiness` tells whether a processor can work here; `at` is
+    the seq of the last event that counts, None for the present.
+    """
 
     user_id: str
     position: int
     connection: AsyncConnection
     readiness: ReadinessOf
+    at: int | None = None
 
     async def rows(self, query: Select[tuple[object, ...]]) -> Sequence[RowMapping]:
-        """All rows of a query."""
+        """All rows of a query, by the names of their columns."""
         return (await self.connection.execute(query)).mappings().all()
+
+    async def tuples(self, query: Select[tuple[object, ...]]) -> Sequence[tuple[Any, ...]]:
+        """All rows of a query as tuples: quicker where there are thousands."""
+        rows = (await self.connection.execute(query)).all()
+        return cast("Sequence[tuple[Any, ...]]", rows)
 
 
 View: TypeAlias = NamedDependency[CallersView]
 
 
-def view_router(projection: Projection, views: Views, readiness: ReadinessOf) -> Router:
-    """The GET routes of a projection, each given its view."""
+def view_router(projection: Projection, views: Views, log: Log, readiness: ReadinessOf) -> Router:
+    """The GET routes of a projection, each given its view; a temporal one takes `at`."""
 
-    async def provide(request: Req) -> AsyncGenerator[CallersView, None]:
-        minimum = min_seq(request.headers)
+    async def provide(request: Req, at: int | None = None) -> AsyncGenerator[CallersView, None]:
+        minimum = max(min_seq(request.headers), at or 0)
         async with views.read(projection, minimum) as read:
             request.scope["state"]["reyna_seq"] = read.position
-            yield CallersView(request.user.user_id, read.position, read.connection, readiness)
+            yield CallersView(request.user.user_id, read.position, read.connection, readiness, at)
+
+    async def provide_at(request: Req, at: At = None) -> AsyncGenerator[CallersView, None]:
+        seq = None if at is None else await seq_at(log, at)
+        async for view in provide(request, seq):
+            yield view
+
+    async def provide_now(request: Req) -> AsyncGenerator[CallersView, None]:
+        async for view in provide(request):
+            yield view
 
     return Router(
         path="/",
         route_handlers=list(projection.routes),
-        dependencies={"view": Provide(provide)},
+        dependencies={"view": Provide(provide_at if projection.temporal else provide_now)},
     )
+
+
+async def seq_at(log: Log, at: str) -> int:
+    """The seq of the last event at a moment given as a seq or a time (RFC 3339).
+
+    Raises Malformed for what is neither, and Invalid for a seq that the log has not reached.
+    """
+    if at.isascii() and at.isdigit() and len(at) <= MAX_DIGITS:
+        seq, head = int(at), await log.head()
+        if seq > head:
+            raise Invalid(f"The log has not reached {seq}: its last event is {head}.")
+        return seq
+    try:
+        # In a query string an unescaped plus is read as a space.
+        moment = datetime.fromisoformat(at.replace(" ", "+"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Malformed("`at` is a seq, or a time such as 2026-11-22T15:04:05Z.")
+    return await log.position_at(moment)
 
 
 def min_seq(headers: Mapping[str, str]) -> int:
     """The seq in Reyna-Min-Seq, 0 without it. Raises Malformed."""
     value = headers.get("reyna-min-seq", "0")
-    if not value.isascii() or not value.isdigit() or len(value) > 18:
+    if not value.isascii() or not value.isdigit() or len(value) > MAX_DIGITS:
         raise Malformed("Reyna-Min-Seq is a seq: a whole number.")
     return int(value)
 

@@ -124,18 +124,17 @@ async def _rebuild(
     moment: int | datetime | None,
 ) -> list[Rebuilt]:
     async with _opened(settings, data) as (log, views):
-        replay = Replay(log, views)
-        to = await _position(log, replay, moment)
+        to = await _position(log, moment)
         await views.prepare(projections)
         with _bar("rebuilding") as report:
-            return await replay.rebuild(projections, to, report)
+            return await Replay(log, views).rebuild(projections, to, report)
 
 
-async def _position(log: Log, replay: Replay, moment: int | datetime | None) -> int | None:
+async def _position(log: Log, moment: int | datetime | None) -> int | None:
     if moment is None:
         return None
     if isinstance(moment, datetime):
-        return await replay.position_at(moment)
+        return await log.position_at(moment)
     head = await log.head()
     if moment > head:
         raise click.UsageError(f"--to {moment} is beyond the log, which ends at {head}.")

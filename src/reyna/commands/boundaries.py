@@ -2,7 +2,8 @@
 wrong write.
 
 A blob or a run is read when it is asked for (its subjects are few); a tree is kept and brought up
-to date with what was appended since.
+to date with what was appended since. Where a blob is filed is the tree's to say. How a tree is read
+is `reyna.commands.trees`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
+
+from reyna.commands import trees
 from reyna.domain import blob, bucket, processor
 from reyna.domain.blob import Blob
 from reyna.domain.bucket import Tree
@@ -19,13 +23,21 @@ from reyna.domain.event import Boundary
 from reyna.domain.processor import Run
 from reyna.errors import LogUnavailable
 from reyna.log import subjects
-from reyna.log.follow import Follower
 from reyna.log.record import Record, decode
 from reyna.log.stream import Draft, Log
 
 TREES = 2048
+# Blobs looked up by one request: the server answers with at most 1024 messages.
+AT_ONCE = 64
 # Seconds; with the append after it, a client that waits for five must still hear our 503.
 TURN_WITHIN = 1.5
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What filing needs to know of a blob: its schema, and the buckets it was made in."""
+
+    schema_id: str
+    bucket_ids: tuple[str, ...]
 
 
 class Boundaries:
@@ -40,27 +52,39 @@ class Boundaries:
         """The last record of each subject in a boundary, in order: enough to know what it
         guards.
         """
-        filter_ = subjects.guard(boundary)
-        stored = await self._log.last_of_each(filter_)
-        if stored is None:
-            stored = []
-            follower = Follower(self._log.connection, [filter_], 0, last_per_subject=True)
-            batches = follower.batches()
-            try:
-                async for batch in batches:
-                    stored.extend(batch.messages)
-                    if not batch.pending:
-                        break
-            finally:
-                await batches.aclose()
-        return [decode(message) for message in stored]
+        return await trees.last_records(self._log, subjects.guard(boundary))
 
     async def blob(self, owner: str, blob_id: str) -> Blob | None:
-        """The blob, None if it never was."""
-        state: Blob | None = None
-        for record in await self.records(blob.boundary(owner, blob_id)):
-            state = blob.fold(state, blob_id, record.event, record.seq, record.time)
-        return state
+        """The blob where it is filed now, None if it never was."""
+        state = await self.bare_blob(owner, blob_id)
+        return None if state is None else filed(state, await self.tree(owner, fresh=True))
+
+    async def bare_blob(self, owner: str, blob_id: str) -> Blob | None:
+        """The blob by the events of its own boundary alone, None if it never was: in the buckets
+        it was made in, wherever it may have been filed since.
+        """
+        records = await self.records(blob.boundary(owner, blob_id))
+        return _fold(records).get(blob_id)
+
+    async def origins(self, owner: str, blob_ids: Sequence[str]) -> dict[str, Origin]:
+        """What filing needs to know of some blobs, without those that never were or are in the
+        trash.
+        """
+        found: dict[str, Origin] = {}
+        for start in range(0, len(blob_ids), AT_ONCE):
+            some = blob_ids[start : start + AT_ONCE]
+            for blob_id, state in _fold(await self._records_of(owner, some)).items():
+                if not state.deleted:
+                    found[blob_id] = Origin(state.schema_id, state.bucket_ids)
+        return found
+
+    async def _records_of(self, owner: str, blob_ids: Sequence[str]) -> list[Record]:
+        boundaries = [blob.boundary(owner, blob_id) for blob_id in blob_ids]
+        stored = await self._log.last_of_each(*map(subjects.guard, boundaries))
+        if stored is not None:
+            return [decode(message) for message in stored]
+        # Together they are too large for one answer.
+        return [record for boundary in boundaries for record in await self.records(boundary)]
 
     async def run(self, owner: str, run_id: str) -> Run | None:
         """The run, None if nothing is known of it yet."""
@@ -71,8 +95,11 @@ class Boundaries:
 
     async def tree(self, owner: str, *, fresh: bool = False) -> Tree:
         """The owner's tree. `fresh` asks the log what was appended since it was last looked at."""
+        last = 0
+        if fresh and owner in self._trees:
+            last = await self._log.last_seq(subjects.guard(bucket.boundary(owner)))
         tree = self._trees.get(owner)
-        if tree is not None and not fresh:
+        if tree is not None and tree.seq >= last:
             self._trees.move_to_end(owner)
             return tree
         async with self.locked(f"load {owner}"):
@@ -80,10 +107,7 @@ class Boundaries:
 
     async def own_tree(self, owner: str) -> Tree:
         """A tree of the caller's own, as the log has it now: not the one that is kept here."""
-        tree = Tree()
-        for record in await self.records(bucket.boundary(owner)):
-            tree.fold(record.entity_id, record.event, record.seq, record.time)
-        return tree
+        return await trees.load(self._log, owner)
 
     async def refresh(self, owner: str) -> None:
         """Bring an owner's tree up to date if it is kept here: others may have moved it."""
@@ -120,15 +144,13 @@ class Boundaries:
                 self._locks[key] = (lock, users - 1)
 
     async def _load(self, owner: str) -> Tree:
-        boundary = bucket.boundary(owner)
         tree = self._trees.get(owner)
         newer = None
         if tree is not None:
-            stored = await self._log.since(subjects.guard(boundary), tree.seq)
-            newer = None if stored is None else [decode(message) for message in stored]
+            newer = await self._log.since(subjects.guard(bucket.boundary(owner)), tree.seq)
         if tree is None or newer is None:
-            tree, newer = Tree(), await self.records(boundary)
-        for record in newer:
+            tree, newer = await trees.load(self._log, owner), []
+        for record in map(decode, newer):
             if record.seq > tree.seq:
                 tree.fold(record.entity_id, record.event, record.seq, record.time)
         self._trees[owner] = tree
@@ -136,6 +158,27 @@ class Boundaries:
         while len(self._trees) > TREES:
             self._trees.popitem(last=False)
         return tree
+
+
+def filed(state: Blob, tree: Tree) -> Blob:
+    """The blob in the buckets where the tree has it; its `seq` counts the filings."""
+    filing = tree.filings.get(state.blob_id)
+    if filing is None:
+        return state
+    return msgspec.structs.replace(
+        state, bucket_ids=filing.bucket_ids, seq=max(state.seq, filing.seqs[-1])
+    )
+
+
+def _fold(records: Sequence[Record]) -> dict[str, Blob]:
+    """The blobs in some records, by id."""
+    states: dict[str, Blob] = {}
+    for record in records:
+        known = states.get(record.entity_id)
+        state = blob.fold(known, record.entity_id, record.event, record.seq, record.time)
+        if state is not None:
+            states[record.entity_id] = state
+    return states
 
 
 async def _acquire(lock: asyncio.Lock) -> None:

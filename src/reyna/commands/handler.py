@@ -44,7 +44,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True):
     """Rules that have decided, and the seq of the boundary they looked at.
 
-    `own_seq` is the thing's own, where the boundary is wider: the answer when nothing changes.
+    `own_seq` is the thing's own last seq, where that is another: the answer when nothing changes.
     """
 
     rules: Rules
@@ -110,7 +110,7 @@ class Handler:
                     raise
         if first.meta.fingerprint != caller.fingerprint:
             raise Invalid("This Idempotency-Key was used before with another request.")
-        return Answer(first.entity_id, first.seq, first.time)
+        return Answer(first.entity_id, first.seq + first.meta.batch - 1, first.time)
 
     async def _event(self, boundary: Boundary, event_id: str) -> Record | None:
         """The event of that id, if it is among the last ones of the boundary."""
@@ -128,6 +128,10 @@ class Handler:
                 # The refusal may rest on a stale tree: it counts once the tree is fresh.
                 if tried:
                     raise
+                await self._boundaries.refresh(caller.user_id)
+                continue
+            if not decided and not tried:
+                # So may it that there is nothing to do.
                 await self._boundaries.refresh(caller.user_id)
                 continue
             time = now()
@@ -160,6 +164,7 @@ def _drafts(
                 type=type_of(one.event),
                 actor=f"user:{caller.user_id}",
                 fingerprint=caller.fingerprint,
+                batch=len(decided) if number == 0 else 1,
             ),
         )
         for number, one in enumerate(decided)

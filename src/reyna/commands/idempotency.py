@@ -37,11 +37,14 @@ _answers = Table(
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a command came to: the thing, its last event's seq, and when."""
+    """What a command came to: the thing, the command's last event's seq, and when. `own_seq` is the
+    thing's own, where the last event is another's.
+    """
 
     entity_id: str
     seq: int
     time: str
+    own_seq: int | None = None
 
 
 class Idempotency:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.domain.schema import Compatibility, Status
-from reyna.errors import FieldError, Invalid, Malformed
+from reyna.errors import FieldError, Invalid, Malformed, TooLarge
 from reyna.log.subjects import END, ID_PATTERN
 
 MAX_NAME = 200
@@ -22,6 +22,8 @@ MAX_TITLE = 500
 MAX_TAGS = 64
 MAX_TAG = 100
 MAX_BUCKETS = 100
+# Ids in one list; both lists of a request together are one batch of the log.
+MAX_FILED = 500
 # Levels of arrays and objects in what is passed on as it stands.
 MAX_NESTING = 128
 # Bytes of JSON; every bucket of a tree is read at once.
@@ -60,14 +62,27 @@ class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] | UnsetType | None = UNSET
 
 
+class UploadMedia(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said of a file with it: the fields of a form beside `file`."""
+
+    bucket_ids: tuple[Id, ...] = ()
+    parent_id: Id | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+
+
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A new bucket, last among its parent's children; without a parent, a root."""
+    """A new bucket, last among its parent's children; without a parent, a root. With a `template`
+    the buckets that it names are made below it.
+    """
 
     name: str
     type: BucketType
     parent_bucket_id: Id | None = None
     metadata: dict[str, object] = {}
     tags: tuple[str, ...] = ()
+    template: str | None = None
 
 
 class UpdateBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +99,26 @@ class MoveBucket(msgspec.Struct, frozen=True, kw_only=True):
 
     parent_bucket_id: Id | None
     position: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class Revert(msgspec.Struct, frozen=True, kw_only=True):
+    """Back to how it was right after the event `to`."""
+
+    to: Annotated[int, msgspec.Meta(ge=1, description="A seq.")]
+
+
+class FileInBuckets(msgspec.Struct, frozen=True, kw_only=True):
+    """Buckets that a blob is to be put into, and others it is to be taken out of."""
+
+    add: tuple[Id, ...] = ()
+    remove: tuple[Id, ...] = ()
+
+
+class FileBlobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Blobs to be put into a bucket, and others to be taken out of it."""
+
+    add: tuple[Id, ...] = ()
+    remove: tuple[Id, ...] = ()
 
 
 class RegisterSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +195,34 @@ def check_bucket(name: str, tags: Sequence[str]) -> None:
         errors.append(FieldError("/name", "minLength", "A bucket needs a name."))
     if len(name) > MAX_NAME:
         errors.append(FieldError("/name", "maxLength", f"At most {MAX_NAME} characters."))
+    _raise(errors)
+
+
+def bucket_metadata(value: object) -> msgspec.Raw:
+    """A bucket's metadata as JSON. Raises Malformed or TooLarge."""
+    check_nesting("/metadata", value)
+    encoded = msgspec.json.encode(value)
+    if len(encoded) > MAX_BUCKET_METADATA:
+        raise TooLarge(
+            f"The metadata has {len(encoded)} bytes; at most {MAX_BUCKET_METADATA} are taken."
+        )
+    return msgspec.Raw(encoded)
+
+
+def check_filing(add: Sequence[str], remove: Sequence[str]) -> None:
+    """Raise Invalid if too much is filed at once, or the same is put in and taken out."""
+    errors = [
+        FieldError(path, "maxItems", f"At most {MAX_FILED} ids.")
+        for path, ids in (("/add", add), ("/remove", remove))
+        if len(ids) > MAX_FILED
+    ]
+    if not errors:
+        added = frozenset(add)
+        errors = [
+            FieldError(f"/remove/{index}", "not", "It is in `add` as well.")
+            for index, one in enumerate(remove)
+            if one in added
+        ]
     _raise(errors)
 
 

@@ -157,7 +157,7 @@ class RunCommands:
     async def _waiting(self, user_id: str, run_id: str) -> Run:
         """The run that an event asked for and of which nothing is written. Raises NotFound."""
         asked = await self._who_asked(user_id, run_id)
-        stored = None if asked is None else await self._log.at(asked.seq)
+        stored = None if asked is None else await self._log.message(asked.seq)
         if asked is None or stored is None:
             raise NotFound(f"There is no run {run_id}.")
         record = decode(stored)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque, Rules
-from reyna.errors import Conflict, NotFound
+from reyna.errors import Conflict, FieldError, Invalid, NotFound
 
 NO_METADATA = msgspec.Raw(b"{}")
+# Blobs of this schema have a file beside their data, and no others have.
+MEDIA_SCHEMA = "media-v1"
 
 
 def _no_metadata() -> msgspec.Raw:
@@ -37,6 +40,17 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str | None = None
 
 
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of a media blob: what its `data` says as well, but never changes. `sha256` is in
+    hexadecimal digits, `content_type` what the bytes were found to be.
+    """
+
+    file_name: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
 class BlobEvent(Event, frozen=True, kw_only=True):
     """What all blob events say: the blob's schema, and the buckets it was in at that moment."""
 
@@ -48,12 +62,13 @@ class BlobEvent(Event, frozen=True, kw_only=True):
 
 
 class BlobContent(BlobEvent, frozen=True, kw_only=True):
-    """A blob's whole content."""
+    """A blob's whole content. `media` is left out of the JSON of blobs without a file."""
 
     data: msgspec.Raw
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: msgspec.Raw = msgspec.field(default_factory=_no_metadata)
+    media: Media | UnsetType = UNSET
 
 
 class BlobCreated(BlobContent, frozen=True, kw_only=True):
@@ -78,12 +93,15 @@ class BlobDerived(BlobContent, frozen=True, kw_only=True):
 
 
 class BlobUpdated(BlobContent, frozen=True, kw_only=True):
-    """The blob's content was replaced; `changed` names the fields that differ from before."""
+    """The blob's content was replaced; `changed` names the fields that differ from before,
+    `reverted_to` the seq whose content it has again.
+    """
 
     VERB: ClassVar[str] = "updated"
     TOPIC: ClassVar[str] = "blob.updated"
 
     changed: tuple[str, ...]
+    reverted_to: int | UnsetType = UNSET
 
 
 class BlobDeleted(BlobEvent, frozen=True, kw_only=True):
@@ -101,8 +119,11 @@ class BlobRestored(BlobEvent, frozen=True, kw_only=True):
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob as its events leave it. `seq` is its last event's, `content_seq` that of the last one
-    that said what it holds.
+    """A blob as its events leave it.
+
+    `seq` is its last event's, filing it included; `boundary_seq` the last one's in the boundary
+    that guards it, where filing is none; `content_seq` that of the last one that said what it
+    holds.
     """
 
     blob_id: str
@@ -115,8 +136,10 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     parent_id: str | None
     created_at: str
     seq: int
+    boundary_seq: int
     content_seq: int
     deleted: bool = False
+    media: Media | UnsetType = UNSET
 
 
 def boundary(owner: str, blob_id: str) -> Boundary:
@@ -142,10 +165,13 @@ def fold(
             parent_id=event.parent_id,
             created_at=time,
             seq=seq,
+            boundary_seq=seq,
             content_seq=seq,
+            media=event.media,
         )
     if blob is None:
         return None
+    blob = msgspec.structs.replace(blob, seq=seq, boundary_seq=seq)
     if isinstance(event, BlobUpdated):
         return msgspec.structs.replace(
             blob,
@@ -153,14 +179,13 @@ def fold(
             title=event.title,
             tags=event.tags,
             metadata=event.metadata,
-            seq=seq,
             content_seq=seq,
         )
     if isinstance(event, BlobDeleted):
-        return msgspec.structs.replace(blob, deleted=True, seq=seq)
+        return msgspec.structs.replace(blob, deleted=True)
     if isinstance(event, BlobRestored):
-        return msgspec.structs.replace(blob, deleted=False, seq=seq)
-    return msgspec.structs.replace(blob, seq=seq)
+        return msgspec.structs.replace(blob, deleted=False)
+    return blob
 
 
 class _Choices(msgspec.Struct):
@@ -189,9 +214,16 @@ class BlobRules(Rules):
             raise Conflict(f"Blob {self.blob_id} exists already.")
         self.decide(self.blob_id, event)
 
-    def update(self, content: BlobContent) -> None:
-        """Replace the content; nothing is decided when nothing would change."""
+    def update(self, content: BlobContent, reverted_to: int | UnsetType = UNSET) -> None:
+        """Replace the content; nothing is decided when nothing would change. `reverted_to`: the
+        seq after which it was so before.
+
+        Raises Invalid for other data of a media blob: they say what its file is.
+        """
         blob = self.present()
+        if blob.media is not UNSET and content.data != blob.data:
+            sentence = "What a file is cannot be changed: upload another."
+            raise Invalid(sentence, [FieldError("/data", "media", sentence)])
         changed = tuple(
             name
             for name in ("data", "title", "tags", "metadata")
@@ -207,7 +239,9 @@ class BlobRules(Rules):
                     title=content.title,
                     tags=content.tags,
                     metadata=content.metadata,
+                    media=blob.media,
                     changed=changed,
+                    reverted_to=reverted_to,
                 ),
             )
 

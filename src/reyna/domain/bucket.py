@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import msgspec
 from fractional_indexing import generate_key_between
+from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque
 from reyna.errors import NotFound
@@ -52,17 +53,20 @@ class BucketCreated(BucketDescription, frozen=True, kw_only=True):
 
 
 class BucketUpdated(BucketDescription, frozen=True, kw_only=True):
-    """The description was replaced; `changed` names the fields that differ from before."""
+    """The description was replaced; `changed` names the fields that differ from before,
+    `reverted_to` the seq after which it was so already.
+    """
 
     VERB: ClassVar[str] = "updated"
     TOPIC: ClassVar[str] = "bucket.updated"
 
     changed: tuple[str, ...]
+    reverted_to: int | UnsetType = UNSET
 
 
 class BucketStructureChanged(BucketEvent, frozen=True, kw_only=True):
     """The bucket moved, with all below it. `position` counts from 0 among its new brothers and
-    sisters.
+    sisters; `reverted_to` is the seq after which it stood there already.
     """
 
     VERB: ClassVar[str] = "structure.changed"
@@ -72,6 +76,7 @@ class BucketStructureChanged(BucketEvent, frozen=True, kw_only=True):
     position: int
     parent_bucket_id: str | None = None
     previous_parent_bucket_id: str | None = None
+    reverted_to: int | UnsetType = UNSET
 
 
 class BucketDeleted(BucketEvent, frozen=True, kw_only=True):
@@ -118,11 +123,19 @@ class BucketBlobRemoved(BucketFiling, frozen=True, kw_only=True):
     TOPIC: ClassVar[str] = "bucket.blob.removed"
 
 
-class Filing(msgspec.Struct, frozen=True):
-    """Where a blob is since it was filed anew, and the seqs of the events that said so."""
+class NewBucket(msgspec.Struct, frozen=True):
+    """A bucket to be made, with all that is to be below it, in order."""
 
-    bucket_ids: tuple[str, ...]
-    seqs: tuple[int, ...]
+    bucket_id: str
+    description: BucketDescription
+    children: tuple[NewBucket, ...] = ()
+
+
+class Filing(msgspec.Struct):
+    """Where a blob is since it was filed anew, and the seqs of all events that said so."""
+
+    bucket_ids: tuple[str, ...] = ()
+    seqs: list[int] = msgspec.field(default_factory=list)
 
 
 class Bucket(msgspec.Struct, kw_only=True):
@@ -154,7 +167,9 @@ class Tree:
         self._children: dict[str | None, list[tuple[str, str]]] = {}
 
     def fold(self, bucket_id: str, event: Event | Opaque, seq: int, time: str) -> None:
-        """Take in one event. Events come in the order of `seq`; superseded ones may be missing."""
+        """Take in one event. Events come in the order of `seq`; superseded ones may be missing,
+        but of filings none: those of many blobs share a subject.
+        """
         self.seq = max(self.seq, seq)
         if isinstance(event, BucketCreated):
             self.buckets[bucket_id] = Bucket(
@@ -187,16 +202,29 @@ class Tree:
             case BucketRestored():
                 bucket.trashed = False
             case BucketFiling():
-                before = self.filings.get(event.blob_id)
-                seqs = (*before.seqs, seq) if before else (seq,)
-                self.filings[event.blob_id] = Filing(event.bucket_ids, seqs)
+                filing = self.filings.setdefault(event.blob_id, Filing())
+                filing.bucket_ids = event.bucket_ids
+                filing.seqs.append(seq)
+
+    def filed(self, blob_id: str, made_in: tuple[str, ...]) -> tuple[str, ...]:
+        """The buckets, in the trash or not, that a blob is in now, given those it was made in."""
+        filing = self.filings.get(blob_id)
+        return made_in if filing is None else filing.bucket_ids
+
+    def is_live(self, bucket_id: str) -> bool:
+        """Whether there is such a bucket, and neither it nor one above it is in the trash."""
+        bucket = self.buckets.get(bucket_id)
+        return (
+            bucket is not None
+            and not bucket.trashed
+            and not any(up.trashed for up in self.above(bucket))
+        )
 
     def live(self, bucket_id: str) -> Bucket:
         """The bucket, or NotFound if it never was, or if it or one above it is in the trash."""
-        bucket = self.buckets.get(bucket_id)
-        if bucket is None or bucket.trashed or any(up.trashed for up in self.above(bucket)):
+        if not self.is_live(bucket_id):
             raise NotFound(f"There is no bucket {bucket_id}.")
-        return bucket
+        return self.buckets[bucket_id]
 
     def above(self, bucket: Bucket) -> Iterator[Bucket]:
         """The buckets above, the nearest first; never more than there are."""
@@ -223,6 +251,18 @@ class Tree:
         ranks = [taken for taken, _ in self._children.get(parent, ())]
         index = len(ranks) if rank is None else bisect_left(ranks, rank)
         return str(generate_key_between(ranks[index - 1] if index else None, rank))
+
+    def rank_again(self, bucket: Bucket, parent: str | None, rank: str) -> str:
+        """The rank for a bucket that shall have `rank` under `parent` again: that one, or if
+        another has it by now, one right before.
+        """
+        children = self._children.get(parent, [])
+        index = bisect_left(children, (rank, ""))
+        if index == len(children) or children[index][0] != rank:
+            return rank
+        if bucket.bucket_id in {child for _, child in children[max(index - 1, 0) : index + 1]}:
+            return bucket.rank
+        return self.rank_before(parent, rank)
 
     def subtree(self, bucket: Bucket) -> Iterator[tuple[Bucket, int]]:
         """The bucket and all below it that is not in the trash, with the levels below `bucket`."""

@@ -51,7 +51,8 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event it follows from, `correlation` the first event of the chain, `hops` how many derivations
     deep it is, `lineage` the blobs it was derived from and `via` the processors, oldest first.
     `fingerprint` is the digest of the request that made it, where the request carried an
-    Idempotency-Key.
+    Idempotency-Key. `batch`, on the first of several events that were appended together, is how
+    many they are: their seqs follow on.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lineage: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
     fingerprint: str | None = None
+    batch: int = 1
 
 
 class Boundary(msgspec.Struct, frozen=True):

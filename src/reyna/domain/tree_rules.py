@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fractional_indexing import generate_n_keys_between
+from msgspec import UNSET, UnsetType
+
 from reyna.domain.bucket import (
     Bucket,
     BucketBlobAdded,
@@ -14,6 +17,7 @@ from reyna.domain.bucket import (
     BucketRestored,
     BucketStructureChanged,
     BucketUpdated,
+    NewBucket,
     Tree,
     boundary,
 )
@@ -29,26 +33,30 @@ class TreeRules(Rules):
         self.tree = tree
         self.max_depth = max_depth
 
-    def create(self, bucket_id: str, description: BucketDescription, parent: str | None) -> None:
-        """Make a bucket under `parent`, or as a root."""
+    def create(
+        self,
+        bucket_id: str,
+        description: BucketDescription,
+        parent: str | None,
+        children: Sequence[NewBucket] = (),
+    ) -> None:
+        """Make a bucket under `parent`, or as a root, and all that is to be below it."""
         if bucket_id in self.tree.buckets:
             raise Conflict(f"Bucket {bucket_id} exists already.")
-        if parent is not None:
-            self._check_depth(self.tree.depth(self.tree.live(parent)) + 2)
-        self.decide(
-            bucket_id,
-            BucketCreated(
-                name=description.name,
-                type=description.type,
-                metadata=description.metadata,
-                tags=description.tags,
-                rank=self.tree.rank_before(parent, None),
-                parent_bucket_id=parent,
-            ),
-        )
+        new = NewBucket(bucket_id, description, tuple(children))
+        above = 0 if parent is None else self.tree.depth(self.tree.live(parent)) + 1
+        self._check_depth(above + _levels(new))
+        self._plant(new, parent, self.tree.rank_before(parent, None))
 
-    def describe(self, bucket_id: str, description: BucketDescription) -> None:
-        """Replace the description; nothing is decided when nothing would change."""
+    def describe(
+        self,
+        bucket_id: str,
+        description: BucketDescription,
+        reverted_to: int | UnsetType = UNSET,
+    ) -> None:
+        """Replace the description; nothing is decided when nothing would change. `reverted_to`:
+        the seq after which it was so before.
+        """
         bucket = self.tree.live(bucket_id)
         changed = tuple(
             name
@@ -64,6 +72,7 @@ class TreeRules(Rules):
                     metadata=description.metadata,
                     tags=description.tags,
                     changed=changed,
+                    reverted_to=reverted_to,
                 ),
             )
 
@@ -72,14 +81,7 @@ class TreeRules(Rules):
         last).
         """
         bucket = self.tree.live(bucket_id)
-        above = 0
-        if parent is not None:
-            target = self.tree.live(parent)
-            line = {target.bucket_id, *(up.bucket_id for up in self.tree.above(target))}
-            if bucket_id in line:
-                raise Conflict("A bucket cannot be moved into itself or under one of its own.")
-            above = len(line)
-        self._check_depth(above + self._height(bucket))
+        self._check_place(bucket, parent)
         others = [b for b in self.tree.children(parent) if b.bucket_id != bucket_id]
         index = len(others) if position is None else min(position, len(others))
         if bucket.parent == parent and self.tree.children(parent).index(bucket) == index:
@@ -93,6 +95,41 @@ class TreeRules(Rules):
                 position=index,
                 parent_bucket_id=parent,
                 previous_parent_bucket_id=bucket.parent,
+            ),
+        )
+
+    def revert(self, bucket_id: str, then: Bucket, seq: int) -> None:
+        """Describe and place the bucket as it was after `seq`, when it was `then`.
+
+        Its rank is the old one, or one right before whoever has that now. Raises Conflict when it
+        cannot be under the parent that it had.
+        """
+        bucket = self.tree.live(bucket_id)
+        description = BucketDescription(
+            name=then.name, type=then.type, metadata=then.metadata, tags=then.tags
+        )
+        self.describe(bucket_id, description, seq)
+        parent = then.parent
+        if bucket.parent != parent:
+            try:
+                self._check_place(bucket, parent)
+            except NotFound:
+                raise Conflict(
+                    f"The bucket that it was in then, {parent}, is in the trash: restore that one"
+                    " first."
+                ) from None
+        rank = self.tree.rank_again(bucket, parent, then.rank)
+        if (bucket.parent, bucket.rank) == (parent, rank):
+            return
+        before = (one for one in self.tree.children(parent) if one.rank < rank)
+        self.decide(
+            bucket_id,
+            BucketStructureChanged(
+                rank=rank,
+                position=sum(1 for one in before if one is not bucket),
+                parent_bucket_id=parent,
+                previous_parent_bucket_id=bucket.parent,
+                reverted_to=seq,
             ),
         )
 
@@ -122,8 +159,9 @@ class TreeRules(Rules):
         present: Sequence[str],
         add: Sequence[str],
         remove: Sequence[str],
-    ) -> None:
-        """Put a blob, now in the buckets `present`, into some buckets and take it out of others.
+    ) -> tuple[str, ...]:
+        """Put a blob, now in the buckets `present`, into some buckets and take it out of others;
+        answers all that it is in then.
 
         What is so already is decided no more. Raises NotFound for a bucket that is not there.
         """
@@ -142,6 +180,35 @@ class TreeRules(Rules):
                     bucket_id,
                     BucketBlobAdded(blob_id=blob_id, schema_id=schema_id, bucket_ids=buckets),
                 )
+        return buckets
+
+    def _plant(self, new: NewBucket, parent: str | None, rank: str) -> None:
+        """Decide a bucket and all below it, every bucket before its children."""
+        self.decide(
+            new.bucket_id,
+            BucketCreated(
+                name=new.description.name,
+                type=new.description.type,
+                metadata=new.description.metadata,
+                tags=new.description.tags,
+                rank=rank,
+                parent_bucket_id=parent,
+            ),
+        )
+        ranks = generate_n_keys_between(None, None, len(new.children))
+        for child, child_rank in zip(new.children, ranks, strict=True):
+            self._plant(child, new.bucket_id, str(child_rank))
+
+    def _check_place(self, bucket: Bucket, parent: str | None) -> None:
+        """Raise unless the bucket, with all below it, can be under `parent`."""
+        above = 0
+        if parent is not None:
+            target = self.tree.live(parent)
+            line = {target.bucket_id, *(up.bucket_id for up in self.tree.above(target))}
+            if bucket.bucket_id in line:
+                raise Conflict("A bucket cannot be moved into itself or under one of its own.")
+            above = len(line)
+        self._check_depth(above + self._height(bucket))
 
     def _height(self, bucket: Bucket) -> int:
         return 1 + max(level for _, level in self.tree.subtree(bucket))
@@ -151,3 +218,7 @@ class TreeRules(Rules):
             raise Conflict(
                 f"That would put buckets {levels} deep; at most {self.max_depth} are allowed."
             )
+
+
+def _levels(new: NewBucket) -> int:
+    return 1 + max(map(_levels, new.children), default=0)

@@ -62,10 +62,12 @@ class Follower:
         after: int,
         *,
         last_per_subject: bool = False,
+        headers_only: bool = False,
     ) -> None:
         self._connection = connection
         self._filters = list(filters)
         self._last_per_subject = last_per_subject
+        self._headers_only = headers_only
         self.position = after
         self._arrived: deque[tuple[int, Stored, int]] = deque()
         self._wake = asyncio.Event()
@@ -171,6 +173,7 @@ class Follower:
             opt_start_seq=None if self._last_per_subject else self.position + 1,
             ack_policy=api.AckPolicy.NONE,
             filter_subjects=self._filters,
+            headers_only=self._headers_only or None,
             mem_storage=True,
             num_replicas=1,
             inactive_threshold=INACTIVE,
@@ -210,12 +213,22 @@ class Follower:
 
 
 async def read(
-    connection: Connection, filters: Sequence[str], after: int, to: int
+    connection: Connection,
+    filters: Sequence[str],
+    after: int,
+    to: int,
+    *,
+    headers_only: bool = False,
 ) -> AsyncGenerator[Batch, None]:
-    """What there is after `after` up to and including `to`, which may itself have been erased."""
+    """What there is after `after` up to and including `to`, which may itself have been erased.
+
+    A filter that names one subject is found without looking through the log; with several filters
+    the server is ten times slower than with one.
+    `headers_only` leaves the payloads out.
+    """
     if after >= to:
         return
-    batches = Follower(connection, filters, after).batches()
+    batches = Follower(connection, filters, after, headers_only=headers_only).batches()
     try:
         async for batch in batches:
             messages = [message for message in batch.messages if message.seq <= to]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Self
 
 import msgspec
@@ -18,14 +19,18 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from reyna.domain.event import Boundary, Event, Meta
 from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
-from reyna.ids import new_id
-from reyna.log import subjects
+from reyna.ids import new_id, rfc3339
+from reyna.log import direct, subjects
 from reyna.log.connection import Connection
-from reyna.log.record import Stored, encode
+from reyna.log.record import Stored, decode, encode
 
 STREAM = "REYNA"
 DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
+# Events read at once to find one by its time.
+LOOK_AHEAD = 100
+# Batches on their way at once; a stream takes 50 from all processes.
+BATCHES = 8
 # Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
 # readers (`reyna.log.follow`) rely on there being none.
 MAX_MESSAGE = 8 * 1024 * 1024
@@ -37,7 +42,6 @@ _DUPLICATE_IN_BATCH = 10201
 _EXISTS_OTHERWISE = 10058
 _EPOCH = "reyna-epoch"
 
-_DIRECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _LEADER = f"$JS.API.STREAM.MSG.GET.{STREAM}"
 
 
@@ -78,6 +82,7 @@ class Log:
     def __init__(self, connection: Connection, epoch: str) -> None:
         self.connection = connection
         self.epoch = epoch
+        self._batches = asyncio.Semaphore(BATCHES)
 
     @classmethod
     async def open(cls, connection: Connection, *, replicas: int = 1) -> Self:
@@ -128,12 +133,14 @@ class Log:
                 return seq
             raise WrongExpectedSeq(ack.error.description)
 
-    async def last_of_each(self, filter_: str, up_to: int | None = None) -> list[Stored] | None:
-        """The last message of each subject under `filter_`, in order, as it was after the event
-        `up_to`; None if there are over 1024, or over 64 MiB of them.
+    async def last_of_each(self, *filters: str, up_to: int | None = None) -> list[Stored] | None:
+        """The last message of each subject under the filters, in order; None if there are over
+        1024, or over 64 MiB of them. With `up_to`, a seq from 1: as it was right after that one.
         """
-        until = {} if up_to is None else {"up_to_seq": up_to}
-        return await self._direct({"multi_last": [filter_], **until})
+        body: dict[str, object] = {"multi_last": filters}
+        if up_to is not None:
+            body["up_to_seq"] = up_to
+        return await self._direct(body)
 
     async def since(self, filter_: str, seq: int, most: int = MAX_BATCH) -> list[Stored] | None:
         """The messages under `filter_` after `seq`, in order; None if there are more than
@@ -142,15 +149,27 @@ class Log:
         found = await self._direct({"batch": most + 1, "seq": seq + 1, "next_by_subj": filter_})
         return None if found is None or len(found) > most else found
 
-    async def at(self, seq: int) -> Stored | None:
+    async def last_seq(self, filter_: str) -> int:
+        """The seq of the last message under `filter_`, 0 if there is none. Costs the same however
+        long the log is.
+        """
+        found = await self._get({"last_by_subj": filter_})
+        return 0 if found is None else found.seq
+
+    async def messages(self, seqs: Iterable[int]) -> list[Stored]:
+        """The messages of these seqs, in this order; what was erased is left out."""
+        found = [await self._get({"seq": seq}) for seq in seqs]
+        return [message for message in found if message is not None]
+
+    async def message(self, seq: int) -> Stored | None:
         """The message `seq`, None if there is none."""
-        return await self._one({"seq": seq})
+        return await self._get({"seq": seq})
 
     async def first_since(self, filter_: str, time: str) -> Stored | None:
         """The first message under `filter_` that was stored at or after `time`, RFC 3339; None if
         there is none.
         """
-        return await self._one({"start_time": time, "next_by_subj": filter_})
+        return await self._get({"start_time": time, "next_by_subj": filter_})
 
     async def head(self, timeout: float = PUBLISH_TIMEOUT) -> int:
         """The seq of the last event in the log, 0 for an empty one."""
@@ -162,6 +181,23 @@ class Log:
             raise LogUnavailable(f"The log does not answer: {info.error.description}")
         return info.state.last_seq
 
+    async def position_at(self, moment: datetime) -> int:
+        """The seq of the last event decided no later than `moment`: it and all before it count.
+
+        An event is stored a little after it is decided, so what was stored since is looked
+        through until one is found that was decided later.
+        """
+        ask: dict[str, object] = {"start_time": rfc3339(moment)}
+        while True:
+            ask |= {"batch": LOOK_AHEAD, "next_by_subj": subjects.ALL}
+            later = await self._direct(ask, some=True)
+            if not later:
+                return await self.head()
+            for stored in later:
+                if decode(stored).time > rfc3339(moment):
+                    return stored.seq - 1
+            ask = {"seq": later[-1].seq + 1}
+
     def _check_size(self, messages: list[_Message]) -> None:
         room = min(self.connection.client.max_payload, MAX_MESSAGE) - HEADERS
         size = max(len(message.payload) for message in messages)
@@ -172,6 +208,10 @@ class Log:
         if len(messages) == 1:
             only = messages[0]
             return await self._send(only, only.headers)
+        async with self._batches:
+            return await self._publish_batch(messages)
+
+    async def _publish_batch(self, messages: list[_Message]) -> _Ack:
         batch = new_id()
         for number, message in enumerate(messages, start=1):
             headers = {
@@ -211,53 +251,16 @@ class Log:
                 return found.message.seq
             seq = found.message.seq + 1
 
-    async def _one(self, body: dict[str, object]) -> Stored | None:
-        answer = await self.connection.request(
-            _DIRECT, msgspec.json.encode(body), timeout=PUBLISH_TIMEOUT
-        )
-        headers = answer.headers or {}
-        match headers.get("Status"):
-            case None:
-                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], answer.data)
-            case "404":
-                return None
-            case status:
-                raise LogUnavailable(f"The log cannot be read (status {status}).")
+    async def _get(self, body: dict[str, object]) -> Stored | None:
+        return await direct.get_one(self.connection, STREAM, body, timeout=PUBLISH_TIMEOUT)
 
-    async def _direct(self, body: dict[str, object]) -> list[Stored] | None:
-        """The answers to a Direct Get with several, None when the server finds them too many."""
-        await self.connection.ready()
-        inbox = self.connection.inbox()
-        client = self.connection.client
-        subscription = await client.subscribe(inbox)
-        found: list[Stored] = []
-        try:
-            await self.connection.publish(_DIRECT, msgspec.json.encode(body), reply=inbox)
-            async with asyncio.timeout(PUBLISH_TIMEOUT):
-                while True:
-                    message = await subscription.next_msg(timeout=PUBLISH_TIMEOUT)
-                    headers = message.headers or {}
-                    match headers.get("Status"):
-                        case None:
-                            found.append(
-                                Stored(
-                                    int(headers["Nats-Sequence"]),
-                                    headers["Nats-Subject"],
-                                    message.data,
-                                )
-                            )
-                        case "204" | "404":
-                            # The server also ends an answer that has grown too large.
-                            whole = headers.get("Nats-Num-Pending", "0") == "0"
-                            return found if whole else None
-                        case "413":
-                            return None
-                        case status:
-                            raise LogUnavailable(f"The log cannot be read (status {status}).")
-        except TimeoutError as error:
-            raise LogUnavailable("The log did not answer a read.") from error
-        finally:
-            await subscription.unsubscribe()
+    async def _direct(self, body: dict[str, object], *, some: bool = False) -> list[Stored] | None:
+        """The answers to a Direct Get with several, None when the server finds them too many.
+
+        With `some` the first of more than were asked for will do.
+        """
+        found = await direct.get(self.connection, STREAM, body, timeout=PUBLISH_TIMEOUT)
+        return found.messages if some or found.whole else None
 
 
 class _Message(msgspec.Struct):

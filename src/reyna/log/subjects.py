@@ -92,6 +92,17 @@ def of_owner(owner: str) -> str:
     return f"{PREFIX}.{token(owner)}.>"
 
 
+def of_filings(owner: str) -> str:
+    """The filter of all filings of an owner."""
+    return f"{PREFIX}.{token(owner)}.bucket.*.blob.*"
+
+
+def of_filings_in(owner: str, bucket_id: str) -> tuple[str, str]:
+    """The two subjects of a bucket's filings."""
+    place = f"{PREFIX}.{token(owner)}.bucket.{token(bucket_id)}.blob"
+    return f"{place}.added", f"{place}.removed"
+
+
 def of_schema(owner: str, schema_id: str) -> str:
     """The one subject of a schema's registration."""
     return f"{PREFIX}.{token(owner)}.schema.{schema_token(schema_id)}.registered"

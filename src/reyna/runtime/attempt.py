@@ -79,9 +79,11 @@ class Attempt:
         run = await self._means.boundaries.run(self._owner, self._run_id)
         if not await self._is_due(run):
             return None
-        journal = Journal(self._means.log, self._spec, self._record, self._run_id)
+        journal = Journal(
+            self._means.log, self._means.boundaries, self._spec, self._record, self._run_id
+        )
         journal.resume(run)
-        if await self._means.boundaries.blob(self._owner, journal.derived_id) is not None:
+        if await self._means.boundaries.bare_blob(self._owner, journal.derived_id) is not None:
             await journal.completed(None)
         elif run is not None and run.status == "cancelled":
             logger.info("run %s was cancelled", self._run_id)
@@ -140,14 +142,14 @@ class Attempt:
         event = self._record.event
         blob_id = self._request.blob_id if self._request else self._record.entity_id
         assert blob_id is not None, "a request for one blob names it"
-        found = await self._means.boundaries.blob(self._owner, blob_id)
+        found = await self._means.boundaries.bare_blob(self._owner, blob_id)
         if found is None or found.deleted:
             return "The source was deleted before its turn came."
         content, seq = found, found.content_seq
         data, title = found.data, found.title
         if isinstance(event, BlobContent):
             data, title, seq = event.data, event.title, self._record.seq
-        journal.reads(blob_id, seq, content.bucket_ids)
+        journal.reads(blob_id, seq)
         spec = self._spec
         instance = self._instance or await self._means.instances.find(
             self._owner, spec.processor_id, default_active=spec.default_active

@@ -11,6 +11,7 @@ from reyna.domain.bucket import (
     BucketCreated,
     BucketDeleted,
     BucketEvent,
+    BucketFiling,
     BucketRestored,
     BucketStructureChanged,
 )
@@ -62,6 +63,8 @@ def frame_of(record: Record) -> EventFrame:
                 parent_id=event.parent_id if isinstance(event, BlobDerived) else None,
                 processor_id=event.processor_id if isinstance(event, BlobDerived) else None,
             )
+        case BucketFiling():
+            return msgspec.structs.replace(frame, blob_id=event.blob_id, schema_id=event.schema_id)
         case RunEvent():
             return msgspec.structs.replace(
                 frame, run_id=event.run_id, processor_id=event.processor_id, blob_id=event.blob_id
@@ -91,14 +94,28 @@ def buckets_of(record: Record) -> tuple[str, ...]:
 
 
 def concerned(record: Record) -> tuple[str, ...]:
-    """The buckets whose watchers want to know: where it happened, and the parents it came to or
-    left.
+    """The buckets whose watchers want to know: where it happened, the parents it came to or left,
+    and where else the blob is that was filed.
     """
     event = record.event
-    parents: tuple[str | None, ...] = ()
+    others: tuple[str | None, ...] = ()
     match event:
         case BucketCreated() | BucketDeleted() | BucketRestored():
-            parents = (event.parent_bucket_id,)
+            others = (event.parent_bucket_id,)
         case BucketStructureChanged():
-            parents = (event.parent_bucket_id, event.previous_parent_bucket_id)
-    return (*buckets_of(record), *(parent for parent in parents if parent))
+            others = (event.parent_bucket_id, event.previous_parent_bucket_id)
+        case BucketFiling():
+            others = event.bucket_ids
+    return (*buckets_of(record), *(other for other in others if other))
+
+
+def blob_of(record: Record) -> str | None:
+    """The blob that an event is about, if it is about one: itself, a run's source, what was
+    filed.
+    """
+    match record.event:
+        case BlobEvent():
+            return record.entity_id
+        case BucketFiling() | RunEvent():
+            return record.event.blob_id
+    return None

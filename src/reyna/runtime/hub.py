@@ -21,7 +21,7 @@ from reyna.log.follow import Follower
 from reyna.log.progress import Progress, ProgressFeed
 from reyna.log.record import Record, Stored, decode
 from reyna.log.stream import Log
-from reyna.runtime.frames import concerned, frame_of
+from reyna.runtime.frames import blob_of, concerned, frame_of
 
 OUTBOX_FRAMES = 4096
 OUTBOX_CHARACTERS = 16 * 1024 * 1024
@@ -277,10 +277,20 @@ class Hub:
 
     def _places(self, record: Record) -> tuple[frozenset[str], frozenset[str]]:
         """The buckets an event concerns, and these with all above them."""
-        near = concerned(record)
-        tree = self._trees.get(record.owner)
+        return self._around(record.owner, concerned(record), blob_of(record))
+
+    def _around(
+        self, owner: str, near: tuple[str, ...], blob_id: str | None
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Some buckets with those that a blob is in now, and these with all above them.
+
+        An event may say less of where its blob is: it may have been filed anew since.
+        """
+        tree = self._trees.get(owner)
         if tree is None:
             return frozenset(near), frozenset(near)
+        if blob_id is not None:
+            near = (*near, *tree.filed(blob_id, ()))
         return frozenset(near), self._with_above(tree, near)
 
     async def _tree(self, owner: str) -> Tree:
@@ -319,12 +329,10 @@ class Hub:
         return frozenset(above)
 
     def _pass_on(self, owner: str, progress: Progress) -> None:
-        tree = self._trees.get(owner)
-        near = progress.bucket_ids
-        above = self._with_above(tree, near) if tree else frozenset(near)
+        near, above = self._around(owner, progress.bucket_ids, progress.blob_id)
         text = msgspec.json.encode(progress).decode()
         for listener in self._listeners.get(owner, ()):
-            wanted = any(s.matches(frozenset(near), above) for s in listener.subscriptions)
+            wanted = any(s.matches(near, above) for s in listener.subscriptions)
             if wanted and not listener.outbox.busy:
                 listener.outbox.put(text)
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from msgspec.structs import replace
+
+from reyna.commands.boundaries import Boundaries
 from reyna.content import Derived, ProcessorSpec
 from reyna.domain import blob, processor
 from reyna.domain.blob import BlobContent, BlobDerived, Provenance
@@ -33,8 +36,11 @@ MAX_ERROR = 2000
 class Journal:
     """The run `run_id` of a processor, which the event in `record` asked for."""
 
-    def __init__(self, log: Log, spec: ProcessorSpec, record: Record, run_id: str) -> None:
+    def __init__(
+        self, log: Log, boundaries: Boundaries, spec: ProcessorSpec, record: Record, run_id: str
+    ) -> None:
         self._log = log
+        self._boundaries = boundaries
         self._spec = spec
         self._record = record
         self._owner = record.owner
@@ -47,17 +53,14 @@ class Journal:
         self._bucket_ids = asked.bucket_ids if asked else ()
         self._blob_id = asked.blob_id if isinstance(asked, RunRequest) else record.entity_id
         self._source_seq = record.seq
-        self._into = self._bucket_ids
 
     def resume(self, run: Run | None) -> None:
         """Go on where the log says that the run is."""
         self._seq, self.attempts = (run.seq, run.attempts) if run else (0, 0)
 
-    def reads(self, blob_id: str, seq: int, bucket_ids: tuple[str, ...]) -> None:
-        """The content that is read is that of the event `seq`; what is made goes into the buckets
-        where the source is now.
-        """
-        self._blob_id, self._source_seq, self._into = blob_id, seq, bucket_ids
+    def reads(self, blob_id: str, seq: int) -> None:
+        """The content that is read is that of the event `seq`."""
+        self._blob_id, self._source_seq = blob_id, seq
 
     async def started(self) -> None:
         """An attempt begins."""
@@ -73,13 +76,12 @@ class Journal:
         self._seq = await self._append_to_run(event, f"started {self.attempts}")
 
     async def keep(self, derived: Derived) -> None:
-        """Append the derived blob; a lost log is waited for, so that the answer is not paid for
-        twice.
+        """Append the derived blob, filed where its source is by now; a lost log is waited for, so
+        that the answer is not paid for twice.
         """
         assert self._blob_id is not None
         event = BlobDerived(
             schema_id=self._spec.output_schema_id,
-            bucket_ids=self._into,
             data=derived.data,
             title=derived.title,
             parent_id=self._blob_id,
@@ -100,6 +102,8 @@ class Journal:
         boundary = blob.boundary(self._owner, self.derived_id)
         while True:
             try:
+                source = await self._boundaries.blob(self._owner, self._blob_id)
+                event = replace(event, bucket_ids=source.bucket_ids if source else ())
                 await self._append(boundary, 0, self.derived_id, event, self._meta_of_blob(event))
             except LogUnavailable as error:
                 logger.info("what %s made waits for the log: %s", self._spec.processor_id, error)

@@ -10,23 +10,23 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime
 
 import msgspec
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import Table, delete, inspect, select, text, update
+from sqlalchemy import Select, Table, delete, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from reyna.content import Projection, Tables, Tx
 from reyna.database import alone, is_outage, reading, writing
 from reyna.errors import ReynaError
-from reyna.ids import new_id, rfc3339
+from reyna.ids import new_id
 from reyna.log import subjects
 from reyna.log.follow import Batch, read
-from reyna.log.record import Record, decode
+from reyna.log.record import Record
 from reyna.log.stream import Log
 from reyna.runtime.projector import decode_wanted, select_for
 from reyna.runtime.views import Views, aside, checkpoints, read_checkpoint, set_aside
+from reyna.text_index import terms_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,20 +106,6 @@ class Replay:
                 for table, (was, _), (becomes, rows) in zip(tables, live, rebuilt, strict=True)
             )
         return proofs
-
-    async def position_at(self, moment: datetime) -> int:
-        """The seq of the last event before the first that was decided after `moment`; 0 if there
-        is none.
-        """
-        position, time = 0, rfc3339(moment)
-        messages = read(self._log.connection, [subjects.ALL], 0, await self._log.head())
-        async with aclosing(messages) as batches:
-            async for batch in batches:
-                for stored in batch.messages:
-                    if decode(stored).time > time:
-                        return position
-                    position = stored.seq
-        return position
 
     async def _fill(self, builds: list[_Build], to: int, report: Report) -> None:
         async for batch in self._batches(builds, to):
@@ -235,13 +221,23 @@ async def digest(connection: AsyncConnection, table: Table) -> tuple[str, int]:
     """The SHA-256 over all rows in the order of the primary key, and how many they are."""
     found = hashlib.sha256()
     rows = 0
-    query = select(table).order_by(*table.primary_key.columns)
-    result = await connection.stream(query.execution_options(yield_per=ROWS))
-    async for row in result:
-        found.update(msgspec.json.encode(tuple(row)))
-        found.update(b"\n")
-        rows += 1
+    async for lines in _lines(connection, select(table).order_by(*table.primary_key.columns)):
+        found.update(lines)
+        rows += lines.count(b"\n")
+    terms = await connection.run_sync(terms_of, table)
+    if terms is not None:
+        async for lines in _lines(connection, terms):
+            found.update(lines)
     return found.hexdigest(), rows
+
+
+async def _lines(
+    connection: AsyncConnection, query: Select[*tuple[object, ...]]
+) -> AsyncIterator[bytes]:
+    result = await connection.stream(query.execution_options(yield_per=ROWS))
+    # Many at a time: one by one each row would cost a switch of contexts.
+    async for rows in result.partitions(ROWS):
+        yield b"".join(msgspec.json.encode(tuple(row)) + b"\n" for row in rows)
 
 
 def _rename(connection: SyncConnection, projection: Projection, mark: str) -> None:
@@ -257,6 +253,7 @@ def _drop_left_over(connection: SyncConnection, projection: Projection) -> None:
     """Drop the tables of a rebuild that was killed."""
     quote = connection.dialect.identifier_preparer.quote
     stems = tuple(f"{table.name}{MARK}" for table in projection.tables.sorted_tables)
-    for name in inspect(connection).get_table_names():
+    # A text index goes before the tables that SQLite keeps behind it, and takes them along.
+    for name in sorted(inspect(connection).get_table_names()):
         if name.startswith(stems):
-            connection.execute(text(f"DROP TABLE {quote(name)}"))
+            connection.execute(text(f"DROP TABLE IF EXISTS {quote(name)}"))

@@ -1,0 +1,36 @@
+"""The view of blobs and buckets, now and at any moment of the past.
+
+Owns GET blobs, GET buckets, their trees and lineage. One view, because each half asks the other:
+a bucket counts its blobs, a blob is looked for below a bucket (docs/decisions/0019).
+
+`tables` says what is kept, `fold` how events become rows; `blobs`, `lineage`, `buckets` and `trees`
+are the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from projections.content import blobs, buckets, lineage, trees
+from projections.content.fold import Fold
+from projections.content.tables import metadata
+from reyna.content import Projection, Tx
+from reyna.log.record import Record
+
+
+class Content(Projection):
+    """Folds blob and bucket events into versions that hold from one seq to another."""
+
+    name = "content"
+    version = 1
+    kinds = frozenset({"blob", "bucket"})
+    tables = metadata
+    temporal = True
+    routes = (*blobs.routes, *lineage.routes, *buckets.routes, *trees.routes)
+
+    async def apply(self, tx: Tx, records: Sequence[Record]) -> None:
+        """Fold a batch."""
+        await Fold(tx, records).apply()
+
+
+projection = Content()
