@@ -22,8 +22,7 @@ from sqlalchemy import func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import schemas as shipped
-from reyna import __version__
+from reyna import __version__, content
 from reyna.content import Processor, Projection
 from reyna.database import open_engine, reading
 from reyna.domain.schema import SYSTEM, SchemaRegistered
@@ -152,7 +151,7 @@ def stream(found: inspection.Found | None) -> list[Finding]:
 async def schemas(log: Log) -> list[Finding]:
     """The schemas that ship, against those in the log."""
     findings: list[Finding] = []
-    known = shipped.load()
+    known = content.schemas()
     for one in known:
         filter_ = subjects.of_schema(SYSTEM, one.schema_id)
         events = [decode(stored).event for stored in await log.last_of_each(filter_) or ()]

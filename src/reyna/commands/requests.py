@@ -65,6 +65,16 @@ class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] | UnsetType | None = UNSET
 
 
+class UploadMedia(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said of a file with it: the fields of a form beside `file`."""
+
+    bucket_ids: tuple[Id, ...] = ()
+    parent_id: Id | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+
+
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
     """A new bucket, last among its parent's children; without a parent, a root. With a `template`
     the buckets that it names are made below it.
@@ -158,7 +168,7 @@ class PutInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 class RequestRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run over one blob; or runs over many, a backfill: those in a bucket and below it, or all of
-    the processor's input schema. `settings` go before the instance's; `per_minute` bounds a
+    a schema that the processor reads. `settings` go before the instance's; `per_minute` bounds a
     backfill.
     """
 
