@@ -47,6 +47,7 @@ blobs = Table(
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("provenance", Text),
+    Column("media", Text),
     Column("source_seq", BigInteger),
     Column("data_seq", BigInteger, nullable=False),
     Column("created_at", String(32), nullable=False),

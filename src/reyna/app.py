@@ -32,6 +32,7 @@ from reyna.api import (
     health,
     history,
     live,
+    media,
     openapi,
     page,
     problems,
@@ -50,6 +51,7 @@ from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.instances import InstanceCommands, Instances
+from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
@@ -65,11 +67,13 @@ from reyna.identity.tokens import Tokens
 from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
+from reyna.log.media import MediaStore
 from reyna.log.stream import Log
 from reyna.runtime.attempt import Means
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
+from reyna.runtime.media_sweep import MediaSweep
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.running import Running
@@ -120,6 +124,7 @@ async def studio(
         views_engine = open_engine(place.views_url, rebuildable=True)
         stack.push_async_callback(views_engine.dispose)
         log = await Log.open(connection)
+        store = await MediaStore.open(connection)
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
@@ -155,6 +160,7 @@ async def studio(
         reverts = Reverts(log, handler, boundaries, types, depth)
         runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
         registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        uploads = MediaCommands(blobs, boundaries, store, settings.max_media_bytes)
         routes: list[ControllerRouterHandler] = [
             auth.router,
             *commands.routes(blobs, buckets, reverts),
@@ -162,6 +168,7 @@ async def studio(
             *template_routes.routes(templates),
             *schema_routes.routes(registry),
             *processor_routes.routes(InstanceCommands(handler, boundaries, instances), runs),
+            *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(log),
             *history.routes(log, boundaries),
             *(view_router(one, views, log, workers.readiness) for one in projections),
@@ -170,7 +177,8 @@ async def studio(
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, tokens, accounts, hub, looked_at, routes)
         rebuild = _rebuild(Replay(log, views), outdated)
-        async with _running(hub.run(), projector.run(), workers.run(), rebuild):
+        sweep = MediaSweep(log, store)
+        async with _running(hub.run(), projector.run(), workers.run(), sweep.run(), rebuild):
             await hub.started.wait()
             yield app
 
@@ -211,9 +219,19 @@ def _application(
                 "Content-Type",
                 "Idempotency-Key",
                 "If-Match",
+                "If-None-Match",
+                "If-Range",
+                "Range",
                 "Reyna-Min-Seq",
             ],
-            expose_headers=["Reyna-Seq", "ETag", "Location", "Retry-After"],
+            expose_headers=[
+                "Reyna-Seq",
+                "ETag",
+                "Location",
+                "Retry-After",
+                "Content-Disposition",
+                "Content-Range",
+            ],
         ),
         logging_config=None,
         debug=False,

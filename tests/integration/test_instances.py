@@ -160,14 +160,16 @@ async def test_an_update_runs_again_for_who_wants_it(scene: Scene) -> None:
 
 async def test_a_lost_master_key_is_said(tmp_path: Path) -> None:
     """Secrets sealed under another REYNA_SECRET_KEY fail the run with what to do; nothing hangs."""
-    async with running_studio(tmp_path) as running:
-        async with running.client(running.user().token) as client:
-            async with running.beside([Writer()]):
-                asked = {"active": True, "settings": {"api_key": KEY}}
-                assert (await client.put(INSTANCE, json=asked)).status_code == 200
-            place = msgspec.structs.replace(running.place, secret="x" * 40)
-            async with studio(running.settings, place, processors=[Writer()]):
-                run = await the_run(client, await make_blob(client), "failed")
+    async with (
+        running_studio(tmp_path) as running,
+        running.client(running.user().token) as client,
+    ):
+        async with running.beside([Writer()]):
+            asked = {"active": True, "settings": {"api_key": KEY}}
+            assert (await client.put(INSTANCE, json=asked)).status_code == 200
+        place = msgspec.structs.replace(running.place, secret="x" * 40)
+        async with studio(running.settings, place, processors=[Writer()]):
+            run = await the_run(client, await make_blob(client), "failed")
     assert "/settings/api_key" in run["error"]
     assert run["permanent"] is True
 

@@ -261,6 +261,23 @@ class TimeTravel(RuleBasedStateMachine):
         page.tags = (tag,)
         self.keep()
 
+    @rule(blob_id=BLOBS, to=st.integers(1, 40))
+    def revert_blob(self, blob_id: str, to: int) -> None:
+        """Give a blob the content that it had after an event of the past."""
+        page = self.world.pages.get(blob_id)
+        then = self.worlds[min(to, self.seq)].pages.get(blob_id)
+        if page is None or page.trashed or then is None or then.trashed:
+            return
+        rules = BlobRules(ANN, blob_id, self.blobs[blob_id])
+        schema_id = self.blobs[blob_id].schema_id
+        content = BlobContent(schema_id=schema_id, data=_data(then.text), tags=then.tags)
+        rules.update(content, to)
+        seqs = self.decide(rules)
+        if then.text != page.text:
+            page.text, page.changed = then.text, seqs[0]
+        page.tags = then.tags
+        self.keep()
+
     @rule(blob_id=BLOBS)
     def trash_or_restore_blob(self, blob_id: str) -> None:
         """Put a blob into the trash, or take it out."""

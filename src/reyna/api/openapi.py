@@ -64,10 +64,7 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     operation.security = [] if public else [{BEARER: []}]
     responses = operation.responses or {}
     for status in _query_problems(operation) if reads else _COMMAND_PROBLEMS:
-        responses[str(status)] = OpenAPIResponse(
-            description=HTTPStatus(status).phrase,
-            content={MEDIA_TYPE: OpenAPIMediaType(schema=_reference())},
-        )
+        responses[str(status)] = problem(status)
     operation.responses = responses
     if public:
         return
@@ -87,8 +84,13 @@ def _query_problems(operation: Operation) -> tuple[int, ...]:
     return (*_QUERY_PROBLEMS, 422) if names & _RULED else _QUERY_PROBLEMS
 
 
-def _reference() -> Reference:
-    return Reference(ref=_COMPONENT.format(name=Problem.__name__))
+def problem(status: int) -> OpenAPIResponse:
+    """The answer of a status that is a problem."""
+    reference = Reference(ref=_COMPONENT.format(name=Problem.__name__))
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content={MEDIA_TYPE: OpenAPIMediaType(schema=reference)},
+    )
 
 
 def _header(name: str, description: str) -> Parameter:

@@ -62,6 +62,16 @@ class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, object] | UnsetType | None = UNSET
 
 
+class UploadMedia(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said of a file with it: the fields of a form beside `file`."""
+
+    bucket_ids: tuple[Id, ...] = ()
+    parent_id: Id | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
+
+
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
     """A new bucket, last among its parent's children; without a parent, a root. With a `template`
     the buckets that it names are made below it.
