@@ -20,7 +20,6 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
-import schemas as shipped
 import templates as files
 from reyna import __version__, content
 from reyna.api import (
@@ -36,6 +35,7 @@ from reyna.api import (
     openapi,
     page,
     problems,
+    proof,
 )
 from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
@@ -55,7 +55,7 @@ from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
-from reyna.commands.schemas import Schemas
+from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
@@ -74,6 +74,7 @@ from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
 from reyna.runtime.media_sweep import MediaSweep
+from reyna.runtime.presence import Presence
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.running import Running
@@ -108,8 +109,10 @@ async def studio(
     *,
     projections: Sequence[Projection] | None = None,
     processors: Sequence[Processor] | None = None,
+    schemas: Sequence[Shipped] | None = None,
 ) -> AsyncIterator[Litestar]:
-    """A running studio, as an ASGI application without a lifespan of its own.
+    """A running studio, as an ASGI application without a lifespan of its own. What is not given is
+    everything installed.
 
     Raises SetupError when something it needs is not there. An unexpected end of one of its loops
     ends the block.
@@ -128,8 +131,8 @@ async def studio(
         boundaries = Boundaries(log)
         judges = Judges()
         stack.push_async_callback(judges.close)
-        schemas = Schemas(log, boundaries, judges)
-        await schemas.ship(shipped.load())
+        registered = Schemas(log, boundaries, judges)
+        await registered.ship(content.schemas() if schemas is None else schemas)
         tokens = Tokens(place.secret)
         accounts = Accounts(accounts_engine, tokens)
         await accounts.prepare()
@@ -141,7 +144,7 @@ async def studio(
         means = Means(
             log=log,
             boundaries=boundaries,
-            schemas=schemas,
+            schemas=registered,
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
@@ -150,16 +153,19 @@ async def studio(
         await workers.register()
         views = Views(views_engine, log.epoch, settings.wait_timeout)
         outdated = await views.prepare(projections)
+        replay = Replay(log, views)
         hub = Hub(log, boundaries)
         projector = Projector(connection, views, projections)
+        presence = Presence(connection, workers)
+        await presence.listen()
         handler = Handler(log, boundaries, idempotency)
-        templates, types = Templates(files.load()), BucketTypes(log, schemas)
+        templates, types = Templates(files.load()), BucketTypes(log, registered)
         depth = settings.max_depth
-        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
+        blobs = BlobCommands(handler, boundaries, registered, settings.max_blob_bytes)
         buckets = BucketCommands(handler, boundaries, types, templates, depth)
         reverts = Reverts(log, handler, boundaries, types, depth)
         runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
-        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
+        registry = Registry(handler, boundaries, registered, judges, StoredBlobs(log, judges))
         uploads = MediaCommands(blobs, boundaries, store, settings.max_media_bytes)
         routes: list[ControllerRouterHandler] = [
             auth.router,
@@ -171,14 +177,17 @@ async def studio(
             *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(log),
             *history.routes(log, boundaries),
-            *(view_router(one, views, log, workers.readiness) for one in projections),
+            *proof.routes(replay, views, projections),
+            *(view_router(one, views, log, presence.readiness) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, tokens, accounts, hub, looked_at, routes)
-        rebuild = _rebuild(Replay(log, views), outdated)
+        rebuild = _rebuild(replay, outdated)
         sweep = MediaSweep(log, store)
-        async with _running(hub.run(), projector.run(), workers.run(), sweep.run(), rebuild):
+        async with _running(
+            hub.run(), projector.run(), workers.run(), presence.run(), sweep.run(), rebuild
+        ):
             await hub.started.wait()
             yield app
 

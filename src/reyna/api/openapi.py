@@ -79,11 +79,6 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     operation.parameters = [*(operation.parameters or []), *headers]
 
 
-def _query_problems(operation: Operation) -> tuple[int, ...]:
-    names = {one.name for one in operation.parameters or () if isinstance(one, Parameter)}
-    return (*_QUERY_PROBLEMS, 422) if names & _RULED else _QUERY_PROBLEMS
-
-
 def problem(status: int) -> OpenAPIResponse:
     """The answer of a status that is a problem."""
     reference = Reference(ref=_COMPONENT.format(name=Problem.__name__))
@@ -91,6 +86,11 @@ def problem(status: int) -> OpenAPIResponse:
         description=HTTPStatus(status).phrase,
         content={MEDIA_TYPE: OpenAPIMediaType(schema=reference)},
     )
+
+
+def _query_problems(operation: Operation) -> tuple[int, ...]:
+    names = {one.name for one in operation.parameters or () if isinstance(one, Parameter)}
+    return (*_QUERY_PROBLEMS, 422) if names & _RULED else _QUERY_PROBLEMS
 
 
 def _header(name: str, description: str) -> Parameter:

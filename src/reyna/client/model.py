@@ -185,7 +185,9 @@ class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Processor(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered processor. `status` is healthy, degraded or down."""
+    """A registered processor. It takes blobs of `input_schema_id` and of those in `also_reads`.
+    `status` is healthy, degraded or down.
+    """
 
     processor_id: str
     name: str
@@ -196,6 +198,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
     settings_schema: object
     version: str
     status: str
+    also_reads: tuple[str, ...] = ()
     last_seen_at: str | None = None
     advice: str | None = None
 
