@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
 
 from projections.content import projection
 from projections.content.blobs import Blob, get_blob, list_blobs
@@ -24,7 +29,8 @@ from reyna.domain.bucket import BucketDescription, Tree
 from reyna.domain.event import Rules
 from reyna.domain.tree_rules import TreeRules
 from reyna.errors import Conflict, NotFound
-from tests.folding import History, folded
+from tests.databases import Databases, on_sqlite
+from tests.folding import History, folded, folding_on
 
 ANN = "ann"
 TAGS = ("red", "blue", "Red")
@@ -412,10 +418,16 @@ def _data(text: str) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"content": text}))
 
 
-TestTimeTravel = TimeTravel.TestCase
-TestTimeTravel.settings = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def test_every_moment_of_the_past_is_what_it_was(databases: Databases) -> None:
+    """Whatever was done, the view as of each event shows the world as it was after that event."""
+    with folding_on(databases):
+        run_state_machine_as_test(
+            TimeTravel,
+            settings=settings(
+                # Both databases are asked by the same queries; SQLite is asked more quickly.
+                max_examples=25 if databases is on_sqlite else 8,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )

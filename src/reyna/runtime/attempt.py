@@ -110,7 +110,7 @@ class Attempt:
         )
         self._instance = found.now
         return not found.paused and asks(
-            found.then, spec.subscribe_events, spec.input_schema_id, self._record.type, event
+            found.then, spec.subscribe_events, spec.reads, self._record.type, event
         )
 
     async def _try(self, journal: Journal) -> float | None:
