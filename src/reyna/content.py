@@ -117,7 +117,8 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `default_active`: on for everybody until switched off. A property of the settings schema with
     `"writeOnly": true` or `"format": "password"` is a secret. `attempt_timeout`: seconds after
-    which an attempt is given up.
+    which an attempt is given up. `also_reads`: schemas read beside the input schema. `filed`: what
+    it makes is put into the buckets that its source is in.
     """
 
     processor_id: str
@@ -125,11 +126,18 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     version: str
     input_schema_id: str
+    also_reads: tuple[str, ...] = ()
     output_schema_id: str
+    filed: bool = True
     subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
     settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
     default_active: bool = False
     attempt_timeout: float = 600.0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All schemas that it reads."""
+        return (self.input_schema_id, *self.also_reads)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

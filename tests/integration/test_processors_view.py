@@ -60,6 +60,7 @@ async def test_processor_tells_all_its_fields(
         "name": "Summary",
         "description": "Says it in short.",
         "input_schema_id": NOTES,
+        "also_reads": [],
         "output_schema_id": "summary-v1",
         "subscribe_events": ["blob.created"],
         "settings_schema": {"type": "object"},

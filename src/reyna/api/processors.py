@@ -31,6 +31,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str
     input_schema_id: str
+    also_reads: tuple[str, ...]
     output_schema_id: str
     subscribe_events: tuple[str, ...]
     settings_schema: object

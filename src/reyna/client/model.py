@@ -172,6 +172,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
     settings_schema: object
     version: str
     status: str
+    also_reads: tuple[str, ...] = ()
     last_seen_at: str | None = None
     advice: str | None = None
 

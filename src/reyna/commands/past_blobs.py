@@ -4,6 +4,8 @@ nothing that was acknowledged is missed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from reyna.commands.boundaries import Boundaries
@@ -24,14 +26,21 @@ class PastBlob(msgspec.Struct):
 
 
 async def past_blobs(
-    log: Log, boundaries: Boundaries, owner: str, schema_id: str, bucket_id: str | None, to: int
+    log: Log,
+    boundaries: Boundaries,
+    owner: str,
+    schema_ids: Iterable[str],
+    bucket_id: str | None,
+    to: int,
 ) -> list[PastBlob]:
-    """An owner's blobs of a schema that were made up to the event `to` and are not in the trash, in
-    the order they were made; with `bucket_id` those in it or below it.
+    """An owner's blobs of some schemas that were made up to the event `to` and are not in the
+    trash, those of each schema in the order they were made; with `bucket_id` those in it or below it.
 
     Raises NotFound when the bucket is gone.
     """
-    blobs = await _made(log, owner, schema_id, to)
+    blobs: dict[str, PastBlob] = {}
+    for schema_id in schema_ids:
+        blobs |= await _made(log, owner, schema_id, to)
     if bucket_id is None:
         return [blob for blob in blobs.values() if not blob.deleted]
     tree = await boundaries.own_tree(owner)

@@ -108,7 +108,7 @@ class Attempt:
             self._owner, spec.processor_id, self._record.seq, default_active=spec.default_active
         )
         return not found.paused and asks(
-            found.then, spec.subscribe_events, spec.input_schema_id, self._record.type, event
+            found.then, spec.subscribe_events, spec.reads, self._record.type, event
         )
 
     async def _try(self, journal: Journal) -> float | None:

@@ -119,6 +119,7 @@ class Workers:
             description=spec.description,
             version=spec.version,
             input_schema_id=spec.input_schema_id,
+            also_reads=spec.also_reads,
             output_schema_id=spec.output_schema_id,
             subscribe_events=spec.subscribe_events,
             settings_schema=spec.settings_schema,
@@ -145,7 +146,7 @@ def _filters(spec: ProcessorSpec) -> list[str]:
     """
     verbs = {type_.removeprefix("blob.") for type_ in spec.subscribe_events} | {"updated"}
     return [
-        *(subjects.of_content(verb, spec.input_schema_id) for verb in sorted(verbs)),
+        *(subjects.of_content(verb, read) for read in spec.reads for verb in sorted(verbs)),
         subjects.of_runs(None, ProcessorRequested.VERB, spec.processor_id),
     ]
 
