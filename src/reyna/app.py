@@ -59,7 +59,7 @@ from reyna.commands.schemas import Schemas
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
-from reyna.content import Asked, Processor, Projection, RunIndex
+from reyna.content import Asked, Embedder, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
@@ -161,6 +161,7 @@ async def studio(
         runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
         registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
         uploads = MediaCommands(blobs, boundaries, store, settings.max_media_bytes)
+        embedder = next((one for one in processors if isinstance(one, Embedder)), None)
         routes: list[ControllerRouterHandler] = [
             auth.router,
             *commands.routes(blobs, buckets, reverts),
@@ -171,7 +172,7 @@ async def studio(
             *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
             *events.routes(log),
             *history.routes(log, boundaries),
-            *(view_router(one, views, log, workers.readiness) for one in projections),
+            *(view_router(one, views, log, workers.readiness, embedder) for one in projections),
             live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)

@@ -209,6 +209,23 @@ class Processor(Protocol):
         """Make the derived content."""
 
 
+class Embedding(msgspec.Struct, frozen=True):
+    """Where a text stands in the space of `model`: `vector` is 32-bit floats, little-endian, of
+    length 1 together.
+    """
+
+    model: str
+    vector: bytes
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A processor that embeds texts, and can do so with a question in the meantime."""
+
+    async def embed(self, question: str) -> Embedding:
+        """The embedding of a question, within seconds. Raises Transient and Permanent."""
+
+
 class Asked(msgspec.Struct, frozen=True):
     """What asked for a run: the event `seq`, of a processor."""
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from projections.content import projection
-from projections.content.blobs import Blob, get_blob, list_blobs
+from projections.content.blobs import Blob, get_blob
 from projections.content.buckets import get_bucket, list_buckets
 from projections.content.lineage import get_lineage
+from projections.content.lists import list_blobs
 from projections.content.trees import BucketNode, BucketTree, get_forest, get_subtree
 from reyna.api.views import CallersView
 from reyna.domain.blob import Blob as Folded

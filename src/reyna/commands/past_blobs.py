@@ -34,7 +34,7 @@ async def past_blobs(
     to: int,
 ) -> list[PastBlob]:
     """An owner's blobs of some schemas that were made up to the event `to` and are not in the
-    trash, those of each schema in the order they were made; with `bucket_id` those in it or below it.
+    trash, schema by schema in the order they were made; with `bucket_id` those in it or below it.
 
     Raises NotFound when the bucket is gone.
     """

@@ -76,8 +76,8 @@ class Journal:
         self._seq = await self._append_to_run(event, f"started {self.attempts}")
 
     async def keep(self, derived: Derived) -> None:
-        """Append the derived blob, filed, if at all, where its source is by now; a lost log is waited
-        for, so that the answer is not paid for twice.
+        """Append the derived blob, filed, if at all, where its source is by now; a lost log is
+        waited for, so that the answer is not paid for twice.
         """
         assert self._blob_id is not None
         event = BlobDerived(
