@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import msgspec
@@ -51,14 +52,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def reyna(folder: Path, sync: str) -> Iterator[Target]:
+def reyna(
+    folder: Path, sync: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Target]:
     """`reyna up` as it starts by default, with one user who writes `message-v1` blobs.
 
     No processor reads that schema, so that no language model shares the machine; the endpoint named
     here keeps the one in the process, if it is installed, from being loaded.
     """
-    port = _free_port()
-    environment = os.environ | {"REYNA_SYNC": sync, "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
+    port = free_port()
+    no_model = {"REYNA_SYNC": sync, "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
+    environment = os.environ | no_model | settings
     command = [program("reyna"), "up", "--port", str(port), "--data", str(folder / "data")]
     with _running(command, folder, environment) as process:
         url = f"http://127.0.0.1:{port}"
@@ -85,7 +89,7 @@ def pocketbase(folder: Path, *, signed_in: bool = False, max_file: int = 0) -> I
     """PocketBase with one collection: open to all, or to a user who is `signed_in`; its records
     have a file where one may have some bytes.
     """
-    binary, port, data = program("pocketbase"), _free_port(), str(folder / "data")
+    binary, port, data = program("pocketbase"), free_port(), str(folder / "data")
     admin = [binary, "superuser", "--dir", data, "upsert", *_ADMIN.values()]
     subprocess.run(admin, check=True, capture_output=True)
     command = [binary, "serve", "--dir", data, "--http", f"127.0.0.1:{port}"]
@@ -180,7 +184,8 @@ def _wait_for(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
     raise SystemExit(f"It did not start:\n{(folder / 'server.log').read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

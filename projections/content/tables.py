@@ -25,6 +25,7 @@ from sqlalchemy import (
 
 from projections.content import search
 from reyna.api.views import CallersView
+from reyna.content import OWNER
 
 FOREVER = 2**63 - 1
 
@@ -109,6 +110,8 @@ filings = Table(
     Column("place", Integer, nullable=False),
     Index("blob_filings_by_blob", "blob_id"),
     sqlite_with_rowid=False,
+    # A bucket in which something was ever filed has a row there.
+    info={OWNER: ("bucket_fills", "bucket_id")},
 )
 """Which blob was in which bucket, trashed or not; `created_at` is the blob's, `place` the bucket's
 among those of the blob."""

@@ -44,10 +44,10 @@ _NOTHING_YET: Row = {
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """The events that a processor takes: of these types, with one of the schemas it reads."""
+    """The events that a processor takes: of these types, with one of these schemas."""
 
     types: tuple[str, ...]
-    reads: tuple[str, ...]
+    schema_ids: tuple[str, ...]
     default_active: bool
 
 
@@ -68,7 +68,9 @@ class Batch:
         self = cls(tx)
         for row in (await tx.execute(select(tx[subscriptions]))).mappings():
             self._subscriptions[row["processor_id"]] = Subscription(
-                _STRINGS.decode(row["types"]), _STRINGS.decode(row["reads"]), row["default_active"]
+                _STRINGS.decode(row["types"]),
+                _STRINGS.decode(row["schema_ids"]),
+                row["default_active"],
             )
         told = {record.entity_id for record in records if isinstance(record.event, RunEvent)}
         for row in await self._find(runs, "run_id", told):
@@ -87,7 +89,7 @@ class Batch:
         )
         self._registered[record.entity_id] = {
             "processor_id": record.entity_id,
-            "reads": _ENCODE(event.reads).decode(),
+            "schema_ids": _ENCODE(event.reads).decode(),
             "types": _ENCODE(event.subscribe_events).decode(),
             "default_active": event.default_active,
         }
@@ -113,7 +115,7 @@ class Batch:
             instance = self._instances.get((record.owner, processor_id)) or Instance(
                 active=subscription.default_active
             )
-            if asks(instance, subscription.types, subscription.reads, record.type, event):
+            if asks(instance, subscription.types, subscription.schema_ids, record.type, event):
                 run_id = run_id_of(processor_id, record.meta.id)
                 self._rows[run_id] = _queued(
                     record, run_id, processor_id, record.entity_id, event.bucket_ids

@@ -20,7 +20,7 @@ subscriptions = Table(
     "run_subscriptions",
     metadata,
     Column("processor_id", String(64), primary_key=True),
-    Column("reads", Text, nullable=False),
+    Column("schema_ids", Text, nullable=False),
     Column("types", Text, nullable=False),
     Column("default_active", Boolean, nullable=False),
 )

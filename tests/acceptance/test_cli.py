@@ -273,7 +273,7 @@ async def test_views_that_were_deleted_come_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["replay", "nothing"], "blobs, runs, schemas, tree"),
+        (["replay", "nothing"], "content, processors, runs, schemas"),
         (["replay", "--to", "yesterday"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "2026-01-31T12:00:00"], "2026-01-31T12:00:00Z"),
         (["replay", "--to", "-1"], "-1"),

@@ -11,7 +11,6 @@ import pytest
 from reyna.content import Derived, Progress, Source
 from reyna.errors import Permanent
 from reyna.log import queue
-from reyna.runtime import dispatch
 from reyna.settings import Settings
 from tests.support import (
     events_of,
@@ -139,7 +138,8 @@ async def test_it_stops_when_it_is_cancelled_and_goes_on_when_tried_again(tmp_pa
         go_on.set()
 
         async def idle() -> bool:
-            return (await read(client, "/processors/writer/health"))["running"] == 0
+            health = await read(client, "/processors/writer/health")
+            return bool(health["running"] == 0)
 
         await eventually(idle)
         assert len(writer.calls) < len(sources)
@@ -231,7 +231,6 @@ async def test_two_programs_and_lost_workers_neither_repeat_nor_miss(
 ) -> None:
     """A program that ends in the middle of a backfill leaves it to the next, which goes on."""
     monkeypatch.setattr(queue, "ACK_WAIT", 1.0)
-    monkeypatch.setattr(dispatch, "ACK_WAIT", 1.0)
     calls: list[str] = []
     async with running_studio(tmp_path) as studio:
         user = studio.user()

@@ -142,11 +142,8 @@ async def test_an_update_runs_again_for_who_wants_it(scene: Scene) -> None:
     last = await make_blob(client, "last")
     await the_run(client, last, "completed")
 
-    def variant(run: dict[str, object]) -> bool:
-        return run["source_seq"] == changed["seq"]
-
     page = await read(client, "/processors/writer/runs", last["seq"], blob_id=source["blob_id"])
-    (again,) = [run for run in page["items"] if variant(run)]
+    (again,) = [run for run in page["items"] if run["source_seq"] == changed["seq"]]
     assert len(page["items"]) == 2
     while again["status"] != "completed":
         again = await read(client, f"/runs/{again['run_id']}")

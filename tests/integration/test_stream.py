@@ -279,6 +279,10 @@ OF_EVERY_TYPE = [
         '{"run_id":"r","processor_id":"text-expansion","blob_id":"b1","attempts":1,"error":"",'
         '"permanent":true}',
     ),
+    ("processor.cancelled", "r", '{"run_id":"r","processor_id":"text-expansion","blob_id":"b1"}'),
+    ("processor.requested", "q", '{"run_id":"q","processor_id":"text-expansion","blob_id":"b1"}'),
+    ("processor.backfill.requested", "f", '{"run_id":"f","processor_id":"text-expansion"}'),
+    ("processor.instance.changed", "p", '{"processor_id":"p","active":true}'),
 ]
 TOPICS = [
     "blob.created.text-input-v1",
@@ -299,6 +303,10 @@ TOPICS = [
     "processor.started.text-expansion",
     "processor.completed.text-expansion",
     "processor.failed.text-expansion",
+    "processor.cancelled.text-expansion",
+    "processor.requested.text-expansion",
+    "processor.backfill.requested.text-expansion",
+    "processor.instance.changed",
 ]
 
 

@@ -20,6 +20,7 @@ from reyna.domain.blob import (
     BlobUpdated,
     Media,
     Provenance,
+    chosen_variant,
     fold,
 )
 from reyna.domain.event import Event, Opaque
@@ -210,3 +211,18 @@ def folded(messages: list[Stored]) -> Blob | None:
     for record in map(decode, messages):
         blob = fold(blob, "b1", record.event, record.seq, record.time)
     return blob
+
+
+@pytest.mark.parametrize(
+    ("metadata", "chosen"),
+    [
+        (b'{"chosen": {"expanded-text-v1": "v2"}}', "v2"),
+        (b'{"chosen": {"other-v1": "v2"}}', None),
+        (b'{"chosen": {"expanded-text-v1": 2}}', None),
+        (b'{"chosen": "v2"}', None),
+        (b"{}", None),
+    ],
+)
+def test_a_source_names_the_variant_that_counts(metadata: bytes, chosen: str | None) -> None:
+    """A source's metadata choose a variant by its schema; anything else chooses none."""
+    assert chosen_variant(msgspec.Raw(metadata), "expanded-text-v1") == chosen

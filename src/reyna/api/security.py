@@ -18,6 +18,8 @@ from reyna.identity.tokens import Principal
 
 Verify = Callable[[str], Principal]
 
+ADMIN = "admin"
+"""The role of those who look after the studio; a principal's `roles` name it."""
 API = "/api/"
 PUBLIC = "/api/v1/auth/"
 _CONTENT_SECURITY = (

@@ -6,7 +6,7 @@ view says which event it was, and the log is asked whether that is true.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -189,7 +189,7 @@ def _check_source(asked: RequestRun) -> None:
         )
 
 
-def _check_schema(path: str, schema_id: str, reads: Sequence[str]) -> None:
-    if schema_id not in reads:
-        sentence = f"This processor reads {', '.join(reads)}, not {schema_id}."
+def _check_schema(path: str, schema_id: str, wanted: Collection[str]) -> None:
+    if schema_id not in wanted:
+        sentence = f"This processor reads {' and '.join(wanted)}, not {schema_id}."
         raise Invalid(sentence, [FieldError(path, "schema_id", sentence)])

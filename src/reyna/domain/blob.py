@@ -188,6 +188,18 @@ def fold(
     return blob
 
 
+class _Choices(msgspec.Struct):
+    chosen: dict[str, str] = {}
+
+
+def chosen_variant(metadata: msgspec.Raw, schema_id: str) -> str | None:
+    """The blob of a schema that a source's metadata choose among what was made of it, if any."""
+    try:
+        return msgspec.json.decode(metadata, type=_Choices).chosen.get(schema_id)
+    except msgspec.MsgspecError:
+        return None
+
+
 class BlobRules(Rules):
     """What may happen to one blob."""
 

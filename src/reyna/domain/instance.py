@@ -86,8 +86,8 @@ def asks(
     type_: str,
     event: BlobContent,
 ) -> bool:
-    """Whether an event of type `type_` asks for a run of a processor that reads the schemas
-    `reads`, by an instance that was like this when it happened.
+    """Whether an event of type `type_` asks for a run of a processor that reads these schemas, by
+    an instance that was like this when it happened.
     """
     if not instance.active or event.schema_id not in reads:
         return False

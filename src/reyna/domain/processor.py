@@ -39,7 +39,7 @@ class ProcessorRegistered(Event, frozen=True, kw_only=True):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """All schemas that it reads."""
+        """All schemas whose blobs it takes."""
         return (self.input_schema_id, *self.also_reads)
 
 
@@ -77,8 +77,8 @@ class ProcessorRequested(RunRequest, frozen=True, kw_only=True):
 
 
 class BackfillRequested(RunRequest, frozen=True, kw_only=True):
-    """Runs over many blobs were asked for: those in `bucket_id` and below it, or without one all of
-    `schema_id`, or without that of all schemas that the processor reads. `per_minute` is how many
+    """Runs over many blobs were asked for: those in `bucket_id` and below it, or without one all
+    that the processor reads; with `schema_id` those of that schema alone. `per_minute` is how many
     may be asked for in a minute.
     """
 

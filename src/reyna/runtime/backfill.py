@@ -74,12 +74,11 @@ class Backfill:
 
     async def _blobs(self) -> list[PastBlob]:
         registered = await self._means.instances.registered(self._asked.processor_id)
-        wanted = self._asked.schema_id
         return await past_blobs(
             self._means.log,
             self._means.boundaries,
             self._owner,
-            registered.reads if wanted is None else (wanted,),
+            registered.reads if self._asked.schema_id is None else (self._asked.schema_id,),
             self._asked.bucket_id,
             self._record.seq,
         )

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 
 from reyna.domain.processor import ProcessorRequested
 from reyna.errors import LogUnavailable, WrongExpectedSeq
-from reyna.log.queue import ACK_WAIT, Queue, Work
+from reyna.log import queue
+from reyna.log.queue import Queue, Work
 from reyna.runtime.lanes import Lanes, Limits, Turn
 
 logger = logging.getLogger(__name__)
@@ -53,16 +54,16 @@ class Dispatcher:
     async def run(self) -> None:
         """Work for ever."""
         await self._place()
-        queue = await self._open()
+        opened = await self._open()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_ours(), name=f"{self._name} heartbeat")
-                async for work in queue.items():
+                async for work in opened.items():
                     await self._admit(tasks, work)
                     await self._place()
         finally:
             await asyncio.gather(*map(_give_back, self._held))
-            await queue.close()
+            await opened.close()
 
     async def _open(self) -> Queue:
         while True:
@@ -123,7 +124,7 @@ class Dispatcher:
     async def _keep_ours(self) -> None:
         """Say again and again that what is held here is being seen to."""
         while True:
-            await asyncio.sleep(ACK_WAIT / 3)
+            await asyncio.sleep(queue.ACK_WAIT / 3)
             for work in list(self._held):
                 try:
                     await work.still_working()
