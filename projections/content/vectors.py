@@ -9,6 +9,8 @@ nothing for it to do.
 from __future__ import annotations
 
 import asyncio
+import math
+import struct
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -61,13 +63,14 @@ class Space(msgspec.Struct, frozen=True):
         """All of them, the nearest to `vector` first. Takes tens of milliseconds: in a thread."""
         import numpy as np
 
-        asked = np.frombuffer(vector, dtype="<f4")
+        given = np.frombuffer(vector, dtype="<f4").astype(np.float64)
+        asked = (given / np.linalg.norm(given)).astype(np.float32)
         near = np.empty(len(self.seqs), dtype=np.float32)
         for start in range(0, len(near), _ROWS):
             some = slice(start, start + _ROWS)
             # Not `@`, which shares the work among threads that then wait for busy cores.
             near[some] = np.vecdot(self.codes[some].astype(np.float32), asked)
-        near *= self.scales / np.linalg.norm(asked)
+        near *= self.scales
         order = np.argsort(-near, kind="stable")
         return Ranking(self.seqs[order], near[order])
 
@@ -137,9 +140,12 @@ async def of_caller(view: CallersView) -> Spaces:
 
 
 def decoded(data: str) -> Embedding | None:
-    """The embedding in the data of a blob, None if it is none."""
+    """The embedding in the data of a blob, None if it is none, or has no direction."""
     found = _read(data)
-    return None if found is None else Embedding(found.model, found.vector)
+    if found is None:
+        return None
+    length = math.hypot(*struct.unpack(f"<{found.dimensions}f", found.vector))
+    return Embedding(found.model, found.vector) if 0 < length < math.inf else None
 
 
 def place_of(embedding: Embedding) -> _Place:
