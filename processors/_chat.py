@@ -1,55 +1,27 @@
 """One streamed chat completion of an OpenAI-compatible endpoint.
 
-Owns the client: the stream and its end, and which failures may pass (`Transient`) and
-which will not (`Permanent`).
-
-What is asked, and what becomes of the answer, is the processors' business.
+Owns the client: the stream and its end. Which failures may pass is `_failures`; what is asked, and
+what becomes of the answer, is the processors' business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AsyncOpenAI,
-    DefaultAsyncHttpxClient,
-    Timeout,
-)
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
+from processors._failures import QUOTED, failures_named
 from processors._wire import Answer, Connection, Deadlines
 from reyna.content import Progress
 from reyna.errors import Permanent, Transient
 
 # The longest answer that is taken, in characters.
 MAX_ANSWER = 400_000
-
-# As OpenAI and as llama.cpp say it.
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
-_REASONS = {
-    401: "The model's endpoint does not accept the key: check OPENAI_API_KEY.",
-    403: "The key in OPENAI_API_KEY may not use this model: check REYNA_TEXT_MODEL.",
-    404: (
-        "The endpoint or the model was not found: check REYNA_TEXT_BASE_URL, which mostly ends in"
-        " /v1, and REYNA_TEXT_MODEL."
-    ),
-}
-_MAY_PASS = {408, 409, 425, 429}
-_FIRST_SERVER_ERROR = 500
-_LONGEST_WAIT = 3600.0
-_QUOTED = 300
 
 
 class Chat:
@@ -71,7 +43,7 @@ class Chat:
         """
         async with self._turns:
             began = time.perf_counter()
-            with _failures_named(self._deadlines):
+            with failures_named("TEXT", self._deadlines.whole):
                 async with asyncio.timeout(self._deadlines.whole):
                     answer = await self._stream(messages, progress)
             return msgspec.structs.replace(answer, seconds=round(time.perf_counter() - began, 3))
@@ -116,26 +88,6 @@ async def connected(connection: Connection, deadlines: Deadlines) -> AsyncIterat
         yield Chat(client, connection, deadlines)
 
 
-@contextmanager
-def _failures_named(deadlines: Deadlines) -> Iterator[None]:
-    """Turns the client's errors into Transient and Permanent."""
-    try:
-        yield
-    except APIStatusError as error:
-        raise _refused(error) from error
-    except APITimeoutError as error:
-        raise Transient("The model fell silent.") from error
-    except APIConnectionError as error:
-        raise Transient("The connection to the model failed or was cut.") from error
-    except APIError as error:
-        raise Transient(f"The model reported an error: {_quote(error)}") from error
-    except json.JSONDecodeError as error:
-        raise Transient("The model sent what is not JSON.") from error
-    except TimeoutError as error:
-        limit = deadlines.whole
-        raise Transient(f"The model did not finish within {limit:g} seconds.") from error
-
-
 async def _read(
     stream: AsyncIterator[ChatCompletionChunk], model: str, progress: Progress
 ) -> Answer:
@@ -173,36 +125,5 @@ def _check_end(finish: str | None, refusal: str) -> None:
         # A stream that merely stops raises nothing by itself.
         raise Transient("The answer broke off.")
     if finish == "content_filter" or refusal:
-        reason = f": {refusal[:_QUOTED]}" if refusal else "."
+        reason = f": {refusal[:QUOTED]}" if refusal else "."
         raise Permanent(f"The model's provider declined to answer this text{reason}")
-
-
-def _refused(error: APIStatusError) -> Transient | Permanent:
-    """What an HTTP error means for the run, and what to do about it."""
-    status = error.status_code
-    if error.code == "insufficient_quota":
-        return Permanent("The account behind OPENAI_API_KEY has no credit left.")
-    if status in _MAY_PASS or status >= _FIRST_SERVER_ERROR:
-        return Transient(f"The model's endpoint answered {status}.", _retry_after(error))
-    if error.code in _TOO_LONG or error.type in _TOO_LONG:
-        return Permanent("The text is too long for the model: split it.")
-    if status in _REASONS:
-        return Permanent(_REASONS[status])
-    return Permanent(f"The model's endpoint refused the request ({status}): {_quote(error)}")
-
-
-def _retry_after(error: APIStatusError) -> float | None:
-    """The seconds in `Retry-After`, a number or a date; None without a sensible one."""
-    header = error.response.headers.get("retry-after", "")
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None
-
-
-def _quote(error: APIError) -> str:
-    return error.message[:_QUOTED]

@@ -94,8 +94,8 @@ async def is_in(view: CallersView, bucket_id: str, *, recursive: bool) -> Column
     return _is(await _filed_below(view, bucket_id) if recursive else _filed(view, bucket_id))
 
 
-def ranked(hits: CTE, wanted: Query, *, offset: int, most: int) -> Query:
-    """The versions wanted of those that a search has hit, the best first."""
+def ranked(hits: CTE, wanted: Query, *, most: int) -> Query:
+    """The best `most` versions wanted of those that a search has hit."""
     version = _version(hits, blobs.c.since == hits.c.since, wanted)
     found = select(version.label("since"), hits.c.score).subquery()
     return (
@@ -103,7 +103,6 @@ def ranked(hits: CTE, wanted: Query, *, offset: int, most: int) -> Query:
         .where(found.c.since.is_not(None))
         .order_by(found.c.score.desc(), found.c.since.desc())
         .limit(most)
-        .offset(offset)
     )
 
 

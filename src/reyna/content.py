@@ -143,7 +143,8 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     `also_reads`: schemas whose blobs it takes beside those of `input_schema_id`; `Source.schema_id`
     says which one it was given. `default_active`: on for everybody until switched off. A property
     of the settings schema with `"writeOnly": true` or `"format": "password"` is a secret.
-    `attempt_timeout`: seconds after which an attempt is given up.
+    `attempt_timeout`: seconds after which an attempt is given up. `filed`: what it makes is put
+    into the buckets that its source is in.
     """
 
     processor_id: str
@@ -153,6 +154,7 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     input_schema_id: str
     output_schema_id: str
     also_reads: tuple[str, ...] = ()
+    filed: bool = True
     subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
     settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
     default_active: bool = False
@@ -231,6 +233,23 @@ class Processor(Protocol):
 
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Make the derived content."""
+
+
+class Embedding(msgspec.Struct, frozen=True):
+    """Where a text stands in the space of `model`: `vector` is 32-bit floats, little-endian, of
+    length 1 together.
+    """
+
+    model: str
+    vector: bytes
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A processor that embeds texts, and can do so with a question in the meantime."""
+
+    async def embed(self, question: str) -> Embedding:
+        """The embedding of a question, within seconds. Raises Transient and Permanent."""
 
 
 class Asked(msgspec.Struct, frozen=True):

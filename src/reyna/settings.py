@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     text_base_url: str | None = None
     text_model: str | None = None
     openai_api_key: str | None = None
+    embed_base_url: str | None = None
+    embed_model: str | None = None
 
 
 def load(environment: Mapping[str, str], dotenv: Path | None = Path(".env")) -> Settings:
@@ -132,4 +134,6 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, 
     "text_base_url": ("REYNA_TEXT_BASE_URL", _url("http", "https")),
     "text_model": ("REYNA_TEXT_MODEL", str),
     "openai_api_key": ("OPENAI_API_KEY", str),
+    "embed_base_url": ("REYNA_EMBED_BASE_URL", _url("http", "https")),
+    "embed_model": ("REYNA_EMBED_MODEL", str),
 }

@@ -76,8 +76,8 @@ class Journal:
         self._seq = await self._append_to_run(event, f"started {self.attempts}")
 
     async def keep(self, derived: Derived) -> None:
-        """Append the derived blob, filed where its source is by now; a lost log is waited for, so
-        that the answer is not paid for twice.
+        """Append the derived blob, filed, if at all, where its source is by now; a lost log is
+        waited for, so that the answer is not paid for twice.
         """
         assert self._blob_id is not None
         event = BlobDerived(
@@ -103,7 +103,8 @@ class Journal:
         while True:
             try:
                 source = await self._boundaries.blob(self._owner, self._blob_id)
-                event = replace(event, bucket_ids=source.bucket_ids if source else ())
+                bucket_ids = source.bucket_ids if source and self._spec.filed else ()
+                event = replace(event, bucket_ids=bucket_ids)
                 await self._append(boundary, 0, self.derived_id, event, self._meta_of_blob(event))
             except LogUnavailable as error:
                 logger.info("what %s made waits for the log: %s", self._spec.processor_id, error)
