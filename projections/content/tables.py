@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from projections.content import search
 from reyna.api.views import CallersView
-from reyna.content import OWNER
+from reyna.content import LATE, OWNER
 
 FOREVER = 2**63 - 1
 
@@ -43,7 +43,6 @@ blobs = Table(
     Column("schema_id", String(80), nullable=False),
     Column("processor_id", String(64)),
     Column("parent_id", String(64)),
-    Column("data", Text, nullable=False),
     Column("title", Text),
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
@@ -54,11 +53,21 @@ blobs = Table(
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),
-    Index("blob_versions_by_blob", "user_id", "blob_id", "until"),
-    Index("blob_versions_by_parent", "user_id", "parent_id", "until"),
-    Index("blob_versions_by_age", "user_id", "created_at", "blob_id", "until"),
-    Index("blob_versions_by_change", "user_id", "updated_at", "blob_id", "until"),
-    Index("blob_versions_by_schema", "user_id", "schema_id", "created_at", "blob_id", "until"),
+    # At the end: a database reads a long row only as far as it has to.
+    Column("data", Text, nullable=False),
+    Index("blob_versions_by_blob", "blob_id", "until"),
+    Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
+    Index("blob_versions_by_age", "user_id", "created_at", "blob_id", "until", info=LATE),
+    Index("blob_versions_by_change", "user_id", "updated_at", "blob_id", "until", info=LATE),
+    Index(
+        "blob_versions_by_schema",
+        "user_id",
+        "schema_id",
+        "created_at",
+        "blob_id",
+        "until",
+        info=LATE,
+    ),
 )
 """All versions of all blobs. `data_seq` is the seq of the last change of `data`."""
 
@@ -100,7 +109,7 @@ fills = Table(
     Column("user_id", String(64), nullable=False),
     Column("blobs", Integer, nullable=False),
     Column("filed_seq", BigInteger, nullable=False),
-    Index("bucket_fills_by_user", "user_id", "until"),
+    Index("bucket_fills_by_user", "user_id", "until", info=LATE),
 )
 """How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
 that filed one or took one out, 0 without any."""
@@ -125,9 +134,10 @@ buckets = Table(
     Index(
         "bucket_versions_by_parent",
         *("user_id", "parent_bucket_id", "until", "hidden", "rank", "bucket_id"),
+        info=LATE,
     ),
-    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until"),
-    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until"),
+    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until", info=LATE),
+    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until", info=LATE),
 )
 """All versions of all buckets. `hidden`: in the trash, itself or with one above it; `seq` is the
 bucket's own last event's, where `since` may be that of an event of one above it."""
