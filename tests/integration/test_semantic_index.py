@@ -310,7 +310,7 @@ async def test_texts_are_found_by_what_they_mean(tmp_path: Path) -> None:
         assert only["blob_id"] == made.json()["blob_id"]
         found = await read(client, "/blobs", 0, q="interest and money", by="meaning")
         assert found["items"][0]["blob_id"] == made.json()["blob_id"]
-        assert found["items"][0]["excerpt"] == "The bank raised its rates."
+        assert "The bank raised its rates." in found["items"][0]["excerpt"]
         assert (await read(client, "/blobs", 0, q="interest and money"))["items"] == []
         both = await read(client, "/blobs", 0, q="kitten", by="both")
         assert both["items"][0]["blob_id"] == cat["blob_id"]
