@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import msgspec
@@ -52,14 +53,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def reyna(folder: Path, sync: str) -> Iterator[Target]:
+def reyna(
+    folder: Path, sync: str, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Target]:
     """`reyna up` as it starts by default, with one user who writes `message-v1` blobs.
 
     No processor reads that schema, so that no language model shares the machine; the endpoint named
     here keeps the one in the process, if it is installed, from being loaded.
     """
-    port = _free_port()
-    environment = os.environ | {"REYNA_SYNC": sync, "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
+    port = free_port()
+    no_model = {"REYNA_SYNC": sync, "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
+    environment = os.environ | no_model | settings
     command = [program("reyna"), "up", "--port", str(port), "--data", str(folder / "data")]
     with _running(command, folder, environment) as process:
         url = f"http://127.0.0.1:{port}"
@@ -82,16 +86,18 @@ def reyna(folder: Path, sync: str) -> Iterator[Target]:
 
 
 @contextmanager
-def pocketbase(folder: Path, *, signed_in: bool = False) -> Iterator[Target]:
-    """PocketBase with one collection: open to all, or to a user who is `signed_in`."""
-    binary, port, data = program("pocketbase"), _free_port(), str(folder / "data")
+def pocketbase(folder: Path, *, signed_in: bool = False, max_file: int = 0) -> Iterator[Target]:
+    """PocketBase with one collection: open to all, or to a user who is `signed_in`; its records
+    have a file where one may have some bytes.
+    """
+    binary, port, data = program("pocketbase"), free_port(), str(folder / "data")
     admin = [binary, "superuser", "--dir", data, "upsert", *_ADMIN.values()]
     subprocess.run(admin, check=True, capture_output=True)
     command = [binary, "serve", "--dir", data, "--http", f"127.0.0.1:{port}"]
     with _running(command, folder, os.environ) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_for(process, f"{url}/api/health", folder)
-        headers = _prepare_pocketbase(url, signed_in=signed_in)
+        headers = _prepare_pocketbase(url, signed_in=signed_in, max_file=max_file)
         yield Target(
             name=f"PocketBase, {'signed in' if signed_in else 'open to all'}",
             host="127.0.0.1",
@@ -133,7 +139,7 @@ def program(name: str) -> str:
     return found
 
 
-def _prepare_pocketbase(url: str, *, signed_in: bool) -> dict[str, str]:
+def _prepare_pocketbase(url: str, *, signed_in: bool, max_file: int) -> dict[str, str]:
     """Make the collection; answers the headers that a writer sends."""
     with httpx.Client(base_url=f"{url}/api") as client:
         answer = client.post(
@@ -142,12 +148,13 @@ def _prepare_pocketbase(url: str, *, signed_in: bool) -> dict[str, str]:
         client.headers["Authorization"] = answer.json()["token"]
         texts = [{"name": name, "type": "text"} for name in ("schema_id", "sender_id", "content")]
         created = {"name": "created", "type": "autodate", "onCreate": True}
+        file = {"name": "file", "type": "file", "maxSelect": 1, "maxSize": max_file}
         collection = {
             "name": _COLLECTION,
             "type": "base",
             "listRule": "",
             "createRule": '@request.auth.id != ""' if signed_in else "",
-            "fields": [*texts, created],
+            "fields": [*texts, created, *([file] if max_file else [])],
         }
         client.post("/collections", json=collection).raise_for_status()
         if not signed_in:
@@ -187,7 +194,8 @@ def _wait_for(process: subprocess.Popen[bytes], url: str, folder: Path) -> None:
     raise SystemExit(f"It did not start:\n{(folder / 'server.log').read_text()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -50,6 +50,7 @@ processors = Table(
     Column("description", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("input_schema_id", String(80), nullable=False),
+    Column("also_reads", Text, nullable=False),
     Column("output_schema_id", String(80), nullable=False),
     Column("subscribe_events", Text, nullable=False),
     Column("settings_schema", Text, nullable=False),
@@ -77,7 +78,7 @@ class Processors(Projection):
     """Folds registrations and what users set up. Secrets are no part of it, only their places."""
 
     name = "processors"
-    version = 1
+    version = 2
     kinds = frozenset({"processor"})
     tables = metadata
 
@@ -102,6 +103,7 @@ def _processor_row(record: Record, event: ProcessorRegistered) -> Row:
         "description": event.description,
         "version": event.version,
         "input_schema_id": event.input_schema_id,
+        "also_reads": _text(event.also_reads),
         "output_schema_id": event.output_schema_id,
         "subscribe_events": _text(event.subscribe_events),
         "settings_schema": bytes(event.settings_schema).decode(),
@@ -191,6 +193,7 @@ def _processor(view: View, row: RowMapping) -> Processor:
         name=row["name"],
         description=row["description"],
         input_schema_id=row["input_schema_id"],
+        also_reads=tuple(_STRINGS.decode(row["also_reads"])),
         output_schema_id=row["output_schema_id"],
         subscribe_events=tuple(_STRINGS.decode(row["subscribe_events"])),
         settings_schema=msgspec.Raw(row["settings_schema"].encode()),

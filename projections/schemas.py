@@ -78,7 +78,7 @@ class SchemaView(Projection):
     """Folds schema events, and from registrations of processors what they read and write."""
 
     name = "schemas"
-    version = 1
+    version = 2
     kinds = frozenset({"schema", "processor"})
     tables = metadata
 
@@ -122,7 +122,7 @@ def _row(record: Record, event: SchemaRegistered) -> dict[str, object]:
 async def _use(tx: Tx, processor_id: str, event: ProcessorRegistered) -> None:
     table = tx[used]
     await tx.execute(delete(table).where(table.c.processor_id == processor_id))
-    ids = dict.fromkeys((event.input_schema_id, event.output_schema_id))
+    ids = dict.fromkeys((*event.reads, event.output_schema_id))
     await tx.upsert(used, [{"processor_id": processor_id, "schema_id": one} for one in ids])
 
 

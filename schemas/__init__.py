@@ -1,5 +1,5 @@
 """The JSON Schemas that ship, one file each: `{name}.v{N}.json`. A released version is never
-edited.
+edited. Reads those of any package that keeps its own in the same way.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ class _Described(msgspec.Struct):
     description: str
 
 
-def load() -> list[Shipped]:
-    """All of them, by id. Raises ValueError for a file whose name is not of the form."""
+def load(package: str = __name__) -> list[Shipped]:
+    """All in a package, by id. Raises ValueError for a file whose name is not of the form, or that
+    does not describe itself.
+    """
     found: list[Shipped] = []
-    for file in files(__name__).iterdir():
+    for file in files(package).iterdir():
         if not file.name.endswith(".json"):
             continue
         named = _FILE.match(file.name)
         if named is None:
-            raise ValueError(f"schemas/{file.name} is not named like text-input.v1.json")
+            raise ValueError(f"{file.name} in {package} is not named like text-input.v1.json")
         definition = file.read_bytes()
         description = msgspec.json.decode(definition, type=_Described).description
         name, version = named["name"], int(named["version"])

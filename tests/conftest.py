@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from reyna.database import sqlite_url
 from reyna.log import embedded
 from reyna.log.connection import Connection
 from reyna.log.stream import Log
-from tests import postgres
+from tests.databases import Databases, on_postgresql, on_sqlite, postgres
+from tests.folding import folding_on
 
 # How fast an example runs says more about the machine than about the code.
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -44,16 +44,30 @@ async def log(connection: Connection) -> Log:
     return await Log.open(connection)
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Makes empty databases: the test runs once with SQLite and once with PostgreSQL."""
+    if request.param == "sqlite":
+        return on_sqlite
+    return on_postgresql(request.getfixturevalue("postgres_server"))
+
+
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server; `tests.postgres.new_database` makes databases in it."""
-    with postgres.running(tmp_path_factory.mktemp("postgres")) as server:
+    """The URL of a PostgreSQL server."""
+    with postgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database: the test runs once with SQLite and once with PostgreSQL."""
-    if request.param == "sqlite":
-        return sqlite_url(tmp_path / "any.db")
-    return await postgres.new_database(request.getfixturevalue("postgres_server"))
+@pytest.fixture
+async def any_database(databases: Databases) -> AsyncIterator[str]:
+    """The URL of an empty database, of either kind."""
+    async with databases() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def folded_on_each(databases: Databases) -> Iterator[None]:
+    """For a whole module: `tests.folding.folded` makes SQLite databases, then PostgreSQL's."""
+    with folding_on(databases):
+        yield

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, UnsetType
 
 from reyna.domain import blob, bucket
-from reyna.domain.blob import BlobCreated, BlobUpdated, Provenance
+from reyna.domain.blob import BlobCreated, BlobUpdated, Media, Provenance
 from reyna.domain.bucket import BucketCreated
 from reyna.domain.event import Boundary, Event, Meta, type_of
 from reyna.ids import new_id, now
@@ -41,6 +41,8 @@ def events(event: type[Event]) -> st.SearchStrategy[Event]:
         fields[event.QUALIFIER] = schema_ids if event.QUALIFIER == "schema_id" else tokens
     if "provenance" in event.__struct_fields__:
         fields["provenance"] = st.builds(Provenance, **_fields(Provenance))
+    if "media" in event.__struct_fields__:
+        fields["media"] = st.just(msgspec.UNSET) | st.builds(Media, **_fields(Media))
     return st.builds(event, **fields)
 
 

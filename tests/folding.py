@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from reyna.api.views import CallersView
 from reyna.content import Projection, Readiness, Tables, Tx
-from reyna.database import open_engine, reading, sqlite_url, writing
+from reyna.database import open_engine, reading, writing
 from reyna.domain.event import Event, Meta, type_of
 from reyna.log import subjects
 from reyna.log.record import Record
-from reyna.runtime.replay import digest
+from reyna.runtime.proof import Digest, digest
+from tests.databases import Databases, on_sqlite
+
+_databases: list[Databases] = [on_sqlite]
+
+
+@contextmanager
+def folding_on(databases: Databases) -> Iterator[None]:
+    """Have `folded` make its databases with `databases` for the length of the block."""
+    _databases.append(databases)
+    try:
+        yield
+    finally:
+        _databases.pop()
 
 
 class History:
@@ -56,11 +67,12 @@ class Folded:
             async with writing(self._engine) as connection:
                 await self._projection.apply(Tx(connection, self._tables), wanted)
 
-    async def digests(self) -> list[tuple[str, int]]:
-        """The hash and the number of rows of each table."""
+    async def digests(self) -> list[Digest]:
+        """The hashes and the number of rows of each table."""
         async with reading(self._engine) as connection:
             return [
-                await digest(connection, table) for table in self._tables.metadata.sorted_tables
+                await digest(connection, self._tables, table)
+                for table in self._projection.tables.sorted_tables
             ]
 
     @asynccontextmanager
@@ -76,9 +88,9 @@ class Folded:
 
 @asynccontextmanager
 async def folded(projection: Projection) -> AsyncIterator[Folded]:
-    """An empty view in a SQLite file that is gone afterwards."""
-    with TemporaryDirectory() as folder:
-        engine = open_engine(sqlite_url(Path(folder) / "views.db"))
+    """An empty view in a database that is gone afterwards: SQLite, unless `folding_on` says."""
+    async with _databases[-1]() as url:
+        engine = open_engine(url)
         try:
             async with writing(engine) as connection:
                 await connection.run_sync(projection.tables.create_all)

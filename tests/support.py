@@ -170,10 +170,10 @@ class Studio(Door, frozen=True):
         assert address is not None, "the nats-server runs"
         os.kill(address.pid, number)
 
-    def user(self) -> User:
+    def user(self, *roles: str) -> User:
         """A new user with a token but no account: hashing passwords takes its time."""
         user_id = new_id()
-        token = Tokens(self.place.secret).issue(user_id, new_id(), ("user",)).token
+        token = Tokens(self.place.secret).issue(user_id, new_id(), roles or ("user",)).token
         return User(user_id, token)
 
 
@@ -212,15 +212,18 @@ async def running_studio(
     settings: Settings | None = None,
     processors: Sequence[Processor] = (),
     projections: Sequence[Projection] | None = None,
+    database_url: str | None = None,
 ) -> AsyncIterator[Studio]:
-    """A whole studio on `folder`: nats-server, SQLite, every loop. Projections: all installed."""
+    """A whole studio on `folder`: nats-server, SQLite or the one database given, every loop.
+    Projections: all installed.
+    """
     settings = settings or Settings(sync="interval")
     async with embedded.running(folder / "nats", settings.sync) as nats:
         place = Place(
             nats_url=nats.url,
             nats_token=nats.token,
-            accounts_url=sqlite_url(folder / "accounts.db"),
-            views_url=sqlite_url(folder / "views.db"),
+            accounts_url=database_url or sqlite_url(folder / "accounts.db"),
+            views_url=database_url or sqlite_url(folder / "views.db"),
             secret=SECRET,
         )
         async with (

@@ -1,7 +1,7 @@
 """The view of blobs and buckets, now and at any moment of the past.
 
 Owns GET blobs, GET buckets, their trees and lineage. One view, because each half asks the other:
-a bucket counts its blobs, a blob is looked for below a bucket (docs/decisions/0015).
+a bucket counts its blobs, a blob is looked for below a bucket (docs/decisions/0019).
 
 `tables` says what is kept, `fold` how events become rows; `blobs`, `lineage`, `buckets` and `trees`
 are the queries.

@@ -184,7 +184,7 @@ async def read(view: CallersView, versions: Sequence[int]) -> list[Blob]:
             stale=row["source_seq"] is not None
             and changed.get(row["parent_id"], 0) > row["source_seq"],
             provenance=_raw(row["provenance"]) if row["provenance"] else None,
-            media=None,
+            media=_raw(row["media"]) if row["media"] else None,
             seq=max(row["since"], filed_at.get(row["blob_id"], 0)),
             created_at=row["created_at"],
             updated_at=row["updated_at"],

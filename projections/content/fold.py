@@ -273,6 +273,7 @@ def _content(event: BlobContent) -> Row:
         "title": event.title,
         "tags": tag_lines(event.tags),
         "metadata": bytes(event.metadata).decode(),
+        "media": msgspec.json.encode(event.media).decode() if event.media else None,
     }
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from projections.content import search
 from reyna.api.views import CallersView
-from reyna.content import LATE
+from reyna.content import LATE, OWNER
 
 FOREVER = 2**63 - 1
 
@@ -47,6 +47,7 @@ blobs = Table(
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
     Column("provenance", Text),
+    Column("media", Text),
     Column("source_seq", BigInteger),
     Column("data_seq", BigInteger, nullable=False),
     Column("created_at", String(32), nullable=False),
@@ -94,6 +95,8 @@ filings = Table(
     Column("place", Integer, nullable=False),
     Index("blob_filings_by_blob", "blob_id"),
     sqlite_with_rowid=False,
+    # A bucket in which something was ever filed has a row there.
+    info={OWNER: ("bucket_fills", "bucket_id")},
 )
 """Which blob was in which bucket, trashed or not; `created_at` is the blob's, `place` the bucket's
 among those of the blob."""

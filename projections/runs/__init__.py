@@ -26,7 +26,7 @@ class Runs(Projection):
     """Folds what asks for runs, and what runs say of themselves."""
 
     name = "runs"
-    version = 2
+    version = 3
     kinds = frozenset({"processor", "blob"})
     tables = tables.metadata
     routes = (routes.list_runs, routes.get_run, routes.get_health)

@@ -44,10 +44,10 @@ _NOTHING_YET: Row = {
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """The events that a processor takes: of these types, with this schema."""
+    """The events that a processor takes: of these types, with one of these schemas."""
 
     types: tuple[str, ...]
-    schema_id: str
+    schema_ids: tuple[str, ...]
     default_active: bool
 
 
@@ -68,7 +68,9 @@ class Batch:
         self = cls(tx)
         for row in (await tx.execute(select(tx[subscriptions]))).mappings():
             self._subscriptions[row["processor_id"]] = Subscription(
-                _STRINGS.decode(row["types"]), row["schema_id"], row["default_active"]
+                _STRINGS.decode(row["types"]),
+                _STRINGS.decode(row["schema_ids"]),
+                row["default_active"],
             )
         told = {record.entity_id for record in records if isinstance(record.event, RunEvent)}
         for row in await self._find(runs, "run_id", told):
@@ -83,11 +85,11 @@ class Batch:
     def subscribe(self, record: Record, event: ProcessorRegistered) -> None:
         """A processor was registered."""
         self._subscriptions[record.entity_id] = Subscription(
-            event.subscribe_events, event.input_schema_id, event.default_active
+            event.subscribe_events, event.reads, event.default_active
         )
         self._registered[record.entity_id] = {
             "processor_id": record.entity_id,
-            "schema_id": event.input_schema_id,
+            "schema_ids": _ENCODE(event.reads).decode(),
             "types": _ENCODE(event.subscribe_events).decode(),
             "default_active": event.default_active,
         }
@@ -113,7 +115,7 @@ class Batch:
             instance = self._instances.get((record.owner, processor_id)) or Instance(
                 active=subscription.default_active
             )
-            if asks(instance, subscription.types, subscription.schema_id, record.type, event):
+            if asks(instance, subscription.types, subscription.schema_ids, record.type, event):
                 run_id = run_id_of(processor_id, record.meta.id)
                 self._rows[run_id] = _queued(
                     record, run_id, processor_id, record.entity_id, event.bucket_ids

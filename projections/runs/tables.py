@@ -22,7 +22,7 @@ subscriptions = Table(
     "run_subscriptions",
     metadata,
     Column("processor_id", String(64), primary_key=True),
-    Column("schema_id", String(80), nullable=False),
+    Column("schema_ids", Text, nullable=False),
     Column("types", Text, nullable=False),
     Column("default_active", Boolean, nullable=False),
 )

@@ -20,7 +20,6 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ControllerRouterHandler
 
-import schemas as shipped
 import templates as files
 from reyna import __version__, content
 from reyna.api import (
@@ -32,9 +31,11 @@ from reyna.api import (
     health,
     history,
     live,
+    media,
     openapi,
     page,
     problems,
+    proof,
 )
 from reyna.api import processors as processor_routes
 from reyna.api import schemas as schema_routes
@@ -50,10 +51,11 @@ from reyna.commands.filing import FilingCommands
 from reyna.commands.handler import Handler
 from reyna.commands.idempotency import Idempotency
 from reyna.commands.instances import InstanceCommands, Instances
+from reyna.commands.media import MediaCommands
 from reyna.commands.registry import Registry
 from reyna.commands.revert import Reverts
 from reyna.commands.runs import RunCommands, WhoAsked
-from reyna.commands.schemas import Schemas
+from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
@@ -65,11 +67,14 @@ from reyna.identity.tokens import Tokens
 from reyna.judge import definitions
 from reyna.judge.pool import Judges
 from reyna.log.connection import Connection
+from reyna.log.media import MediaStore
 from reyna.log.stream import Log
 from reyna.runtime.attempt import Means
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.hub import Hub
 from reyna.runtime.lanes import Limits
+from reyna.runtime.media_sweep import MediaSweep
+from reyna.runtime.presence import Presence
 from reyna.runtime.projector import Projector
 from reyna.runtime.replay import Replay
 from reyna.runtime.running import Running
@@ -104,8 +109,10 @@ async def studio(
     *,
     projections: Sequence[Projection] | None = None,
     processors: Sequence[Processor] | None = None,
+    schemas: Sequence[Shipped] | None = None,
 ) -> AsyncIterator[Litestar]:
-    """A running studio, as an ASGI application without a lifespan of its own.
+    """A running studio, as an ASGI application without a lifespan of its own. What is not given is
+    everything installed.
 
     Raises SetupError when something it needs is not there. An unexpected end of one of its loops
     ends the block.
@@ -113,72 +120,118 @@ async def studio(
     projections = content.projections() if projections is None else projections
     processors = content.processors() if processors is None else processors
     async with AsyncExitStack() as stack:
-        connection = await Connection.open(place.nats_url, place.nats_token)
-        stack.push_async_callback(connection.close)
-        accounts_engine = open_engine(place.accounts_url)
-        stack.push_async_callback(accounts_engine.dispose)
-        views_engine = open_engine(place.views_url, rebuildable=True)
-        stack.push_async_callback(views_engine.dispose)
-        log = await Log.open(connection)
-        boundaries = Boundaries(log)
-        judges = Judges()
-        stack.push_async_callback(judges.close)
-        schemas = Schemas(log, boundaries, judges)
-        await schemas.ship(shipped.load())
-        tokens = Tokens(place.secret)
-        accounts = Accounts(accounts_engine, tokens)
-        await accounts.prepare()
-        idempotency = Idempotency(accounts_engine)
-        await idempotency.prepare()
+        core = await _core(stack, place, content.schemas() if schemas is None else schemas)
+        log = core.log
         for processor in processors:
             await stack.enter_async_context(processor.lifespan(settings))
-        instances = Instances(log, boundaries, Vault(place.secret))
+        instances = Instances(log, core.boundaries, Vault(place.secret))
         means = Means(
             log=log,
-            boundaries=boundaries,
-            schemas=schemas,
+            boundaries=core.boundaries,
+            schemas=core.schemas,
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
         )
         workers = Workers(means, processors, _limits(settings))
         await workers.register()
+        views_engine = open_engine(place.views_url, rebuildable=True)
+        stack.push_async_callback(views_engine.dispose)
         views = Views(views_engine, log.epoch, settings.wait_timeout)
         outdated = await views.prepare(projections)
-        hub = Hub(log, boundaries)
-        projector = Projector(connection, views, projections)
-        handler = Handler(log, boundaries, idempotency)
-        templates, types = Templates(files.load()), BucketTypes(log, schemas)
-        depth = settings.max_depth
-        blobs = BlobCommands(handler, boundaries, schemas, settings.max_blob_bytes)
-        buckets = BucketCommands(handler, boundaries, types, templates, depth)
-        reverts = Reverts(log, handler, boundaries, types, depth)
-        runs = RunCommands(handler, log, boundaries, instances, _who_asked(views, projections))
-        registry = Registry(handler, boundaries, schemas, judges, StoredBlobs(log, judges))
-        routes: list[ControllerRouterHandler] = [
-            auth.router,
-            *commands.routes(blobs, buckets, reverts),
-            *filing.routes(FilingCommands(handler, boundaries, depth)),
-            *template_routes.routes(templates),
-            *schema_routes.routes(registry),
-            *processor_routes.routes(InstanceCommands(handler, boundaries, instances), runs),
-            *events.routes(log),
-            *history.routes(log, boundaries),
-            *(view_router(one, views, log, workers.readiness) for one in projections),
-            live.route(hub, tokens, blobs, buckets, settings.allowed_origins),
+        replay = Replay(log, views)
+        hub = Hub(log, core.boundaries)
+        projector = Projector(log.connection, views, projections)
+        presence = await Presence.open(log.connection, workers)
+        runs = RunCommands(
+            core.handler, log, core.boundaries, instances, _who_asked(views, projections)
+        )
+        routes = [
+            *_content_routes(core, settings, hub),
+            *processor_routes.routes(
+                InstanceCommands(core.handler, core.boundaries, instances), runs
+            ),
+            *proof.routes(replay, views, projections),
+            *(view_router(one, views, log, presence.readiness) for one in projections),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
-        app = _application(settings, tokens, accounts, hub, looked_at, routes)
-        rebuild = _rebuild(Replay(log, views), outdated)
-        async with _running(hub.run(), projector.run(), workers.run(), rebuild):
+        app = _application(settings, core, hub, looked_at, routes)
+        rebuild = _rebuild(replay, outdated)
+        sweep = MediaSweep(log, core.store)
+        async with _running(
+            hub.run(), projector.run(), workers.run(), presence.run(), sweep.run(), rebuild
+        ):
             await hub.started.wait()
             yield app
 
 
+class _Core(msgspec.Struct, frozen=True, kw_only=True):
+    """What everything else stands on."""
+
+    log: Log
+    store: MediaStore
+    boundaries: Boundaries
+    judges: Judges
+    schemas: Schemas
+    tokens: Tokens
+    accounts: Accounts
+    handler: Handler
+
+
+async def _core(stack: AsyncExitStack, place: Place, shipped: Sequence[Shipped]) -> _Core:
+    """The log and the accounts' database, opened for as long as the stack."""
+    connection = await Connection.open(place.nats_url, place.nats_token)
+    stack.push_async_callback(connection.close)
+    accounts_engine = open_engine(place.accounts_url)
+    stack.push_async_callback(accounts_engine.dispose)
+    log = await Log.open(connection)
+    boundaries = Boundaries(log)
+    judges = Judges()
+    stack.push_async_callback(judges.close)
+    registered = Schemas(log, boundaries, judges)
+    await registered.ship(shipped)
+    tokens = Tokens(place.secret)
+    accounts = Accounts(accounts_engine, tokens)
+    await accounts.prepare()
+    idempotency = Idempotency(accounts_engine)
+    await idempotency.prepare()
+    return _Core(
+        log=log,
+        store=await MediaStore.open(connection),
+        boundaries=boundaries,
+        judges=judges,
+        schemas=registered,
+        tokens=tokens,
+        accounts=accounts,
+        handler=Handler(log, boundaries, idempotency),
+    )
+
+
+def _content_routes(core: _Core, settings: Settings, hub: Hub) -> list[ControllerRouterHandler]:
+    """What is written, and what is read from the log itself."""
+    handler, log, boundaries, depth = core.handler, core.log, core.boundaries, settings.max_depth
+    templates, types = Templates(files.load()), BucketTypes(log, core.schemas)
+    blobs = BlobCommands(handler, boundaries, core.schemas, settings.max_blob_bytes)
+    buckets = BucketCommands(handler, boundaries, types, templates, depth)
+    reverts = Reverts(log, handler, boundaries, types, depth)
+    stored = StoredBlobs(log, core.judges)
+    uploads = MediaCommands(blobs, boundaries, core.store, settings.max_media_bytes)
+    return [
+        auth.router,
+        *commands.routes(blobs, buckets, reverts),
+        *filing.routes(FilingCommands(handler, boundaries, depth)),
+        *template_routes.routes(templates),
+        *schema_routes.routes(Registry(handler, boundaries, core.schemas, core.judges, stored)),
+        *media.routes(uploads, log, settings.max_blob_bytes + ENVELOPE_BYTES),
+        *events.routes(log),
+        *history.routes(log, boundaries),
+        live.route(hub, core.tokens, blobs, buckets, settings.allowed_origins),
+    ]
+
+
 def _application(
     settings: Settings,
-    tokens: Tokens,
-    accounts: Accounts,
+    core: _Core,
     hub: Hub,
     looked_at: health.Health,
     routes: Sequence[ControllerRouterHandler],
@@ -192,9 +245,9 @@ def _application(
             *asyncapi.routes(),
             *page.routes(),
         ],
-        middleware=[Edge(tokens.verify)],
+        middleware=[Edge(core.tokens.verify)],
         before_send=[stamp(metrics)],
-        dependencies={"accounts": Provide(lambda: accounts, sync_to_thread=False)},
+        dependencies={"accounts": Provide(lambda: core.accounts, sync_to_thread=False)},
         exception_handlers={Exception: problems.answer},
         request_max_body_size=max(settings.max_blob_bytes, definitions.MAX_BYTES) + ENVELOPE_BYTES,
         # The documents alone: pages that show them load their code from elsewhere.
@@ -211,9 +264,19 @@ def _application(
                 "Content-Type",
                 "Idempotency-Key",
                 "If-Match",
+                "If-None-Match",
+                "If-Range",
+                "Range",
                 "Reyna-Min-Seq",
             ],
-            expose_headers=["Reyna-Seq", "ETag", "Location", "Retry-After"],
+            expose_headers=[
+                "Reyna-Seq",
+                "ETag",
+                "Location",
+                "Retry-After",
+                "Content-Disposition",
+                "Content-Range",
+            ],
         ),
         logging_config=None,
         debug=False,

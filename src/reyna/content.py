@@ -1,7 +1,8 @@
-"""What a projection and a processor are, and how they are found. Owns the two extension points.
+"""What a projection and a processor are, and how they and their schemas are found. Owns the
+extension points.
 
-Both are found by entry points (`reyna.projections`, `reyna.processors`), ours as everybody's. Who
-runs them is the runtime's business.
+All are found by entry points (`reyna.projections`, `reyna.processors`, `reyna.schemas`), ours as
+everybody's. Who runs them is the runtime's business.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -19,6 +21,7 @@ from sqlalchemy.engine import CursorResult, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable, quoted_name
 
+import schemas as shipped
 from reyna.database import Writer
 from reyna.errors import SetupError
 from reyna.log.record import Record
@@ -27,6 +30,13 @@ from reyna.settings import Settings
 Row = Mapping[str, object]
 LATE = {"late": True}
 """The `info` of an index that queries need and the fold does not: a rebuild makes it at its end."""
+
+USER = "user_id"
+"""The column that says whose a row is."""
+OWNER = "owner"
+"""In the `info` of a table without that column: `(table, key)`, the name of another of the view's
+tables that has it, and the column by which both know a row. Proofs are made for each user by it.
+"""
 
 
 class Tables:
@@ -130,9 +140,10 @@ class Projection(ABC):
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor declares of itself.
 
-    `default_active`: on for everybody until switched off. A property of the settings schema with
-    `"writeOnly": true` or `"format": "password"` is a secret. `attempt_timeout`: seconds after
-    which an attempt is given up.
+    `also_reads`: schemas whose blobs it takes beside those of `input_schema_id`; `Source.schema_id`
+    says which one it was given. `default_active`: on for everybody until switched off. A property
+    of the settings schema with `"writeOnly": true` or `"format": "password"` is a secret.
+    `attempt_timeout`: seconds after which an attempt is given up.
     """
 
     processor_id: str
@@ -141,16 +152,22 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     input_schema_id: str
     output_schema_id: str
+    also_reads: tuple[str, ...] = ()
     subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
     settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
     default_active: bool = False
     attempt_timeout: float = 600.0
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All schemas whose blobs it takes."""
+        return (self.input_schema_id, *self.also_reads)
+
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The blob that a processor is given. `data` is JSON that is valid under the input schema;
-    `settings` JSON that is valid under the settings schema, its defaults filled in and its secrets
-    readable.
+    """The blob that a processor is given. `data` is JSON that is valid under `schema_id`, which is
+    one that the processor reads; `settings` JSON that is valid under the settings schema, its
+    defaults filled in and its secrets readable.
     """
 
     owner: str
@@ -198,7 +215,7 @@ class Progress(Protocol):
 
 @runtime_checkable
 class Processor(Protocol):
-    """A derivation: blobs of one schema in, a blob of another out.
+    """A derivation: a blob of a schema that it reads in, a blob of another out.
 
     `run` raises `reyna.errors.Transient` for what may pass and `Permanent` for what will not; any
     other exception counts as transient. It must be cancellable at every await.
@@ -249,6 +266,25 @@ def processors() -> list[Processor]:
             raise SetupError(f"The installed processor {part!r} is not a reyna Processor.")
         found.append(part)
     return sorted(found, key=lambda processor: processor.spec.processor_id)
+
+
+def schemas() -> list[shipped.Shipped]:
+    """The schemas of all installed packages, by id. Raises SetupError for a package that does not
+    load, and for an id that two of them have.
+    """
+    found: dict[str, shipped.Shipped] = {}
+    for part in _load("reyna.schemas"):
+        if not isinstance(part, ModuleType):
+            raise SetupError(f"reyna.schemas: {part!r} is no package of JSON Schemas.")
+        try:
+            theirs = shipped.load(part.__name__)
+        except (ValueError, OSError, msgspec.MsgspecError) as error:
+            raise SetupError(f"reyna.schemas: {error}") from error
+        for one in theirs:
+            if one.schema_id in found:
+                raise SetupError(f"Two installed packages ship a schema {one.schema_id}.")
+            found[one.schema_id] = one
+    return sorted(found.values(), key=lambda one: one.schema_id)
 
 
 def _load(group: str) -> list[object]:

@@ -53,7 +53,9 @@ def open_engine(url: str, *, rebuildable: bool = False) -> AsyncEngine:
     """
     parsed = _driver_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        engine = create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        event.listen(engine.sync_engine, "before_cursor_execute", _replace_nul, retval=True)
+        return engine
     engine = create_async_engine(parsed, pool_size=8, max_overflow=0, hide_parameters=True)
     prepare = partial(_prepare_sqlite, synchronous="NORMAL" if rebuildable else "FULL")
     event.listen(engine.sync_engine, "connect", prepare)
@@ -78,6 +80,9 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with engine.connect() as connection:
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN")
+            else:
+                # By default each statement would see what was committed before it.
+                await connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
 
@@ -123,8 +128,17 @@ async def alone(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
             yield
     else:
         async with reading(engine) as connection:
-            await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
+            await take_turn(connection, name)
             yield
+
+
+async def take_turn(connection: AsyncConnection, name: str) -> None:
+    """Wait until no other write transaction holds `name`, and hold it to the end of this one.
+
+    With SQLite there is never more than one.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
 
 
 @asynccontextmanager
@@ -179,6 +193,25 @@ def _prepare_sqlite(connection: SqliteConnection, _: object, *, synchronous: str
         "foreign_keys=ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _replace_nul(
+    _: object, __: object, statement: str, parameters: object, ___: object, many: bool
+) -> tuple[str, object]:
+    """Put U+FFFD for U+0000 in parameters: PostgreSQL's text cannot hold it, a caller can send it,
+    and what cannot be in a table must not be found there either.
+    """
+    if isinstance(parameters, list) and many:
+        return statement, [_clean(row) for row in parameters]
+    return statement, _clean(parameters)
+
+
+def _clean(row: object) -> object:
+    if not isinstance(row, tuple) or not any(isinstance(v, str) and "\0" in v for v in row):
+        return row
+    return tuple(
+        v.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(v, str) else v for v in row
+    )
 
 
 def is_outage(error: Exception) -> bool:

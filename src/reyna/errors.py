@@ -64,6 +64,10 @@ class TooLarge(Rejected):
     """The request is larger than the server takes."""
 
 
+class TooSlow(Rejected):
+    """The request comes in slower than the server waits."""
+
+
 class Invalid(Rejected):
     """The request is well-formed but breaks a schema or a rule."""
 

@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout: float = 5.0
     max_depth: int = 32
     max_blob_bytes: int = 1024 * 1024
+    max_media_bytes: int = 1024 * 1024 * 1024
     runs_at_once: int = 4
     runs_per_user: int = 3
     tokens_per_day: int | None = None
@@ -123,6 +124,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, 
     "wait_timeout": ("REYNA_WAIT_TIMEOUT", _seconds),
     "max_depth": ("REYNA_MAX_DEPTH", _whole(1, 1000)),
     "max_blob_bytes": ("REYNA_MAX_BLOB_BYTES", _whole(1024, 4 * 1024 * 1024)),
+    "max_media_bytes": ("REYNA_MAX_MEDIA_BYTES", _whole(1024, 16 * 1024 * 1024 * 1024)),
     "runs_at_once": ("REYNA_RUNS_AT_ONCE", _whole(1, 1000)),
     "runs_per_user": ("REYNA_RUNS_PER_USER", _whole(1, 1000)),
     "tokens_per_day": ("REYNA_TOKENS_PER_DAY", _whole(1, 10**12)),

@@ -44,6 +44,8 @@ ROUTES: list[tuple[str, str, object]] = [
     ("GET", "/processors/{id}", None),
     ("GET", "/processors/{id}/runs", None),
     ("GET", "/runs/{id}", None),
+    ("GET", "/blobs/{id}/media", None),
+    ("POST", "/blobs/media", None),
     ("GET", "/validate-token", None),
     ("GET", "/me", None),
 ]

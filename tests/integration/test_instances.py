@@ -142,11 +142,8 @@ async def test_an_update_runs_again_for_who_wants_it(scene: Scene) -> None:
     last = await make_blob(client, "last")
     await the_run(client, last, "completed")
 
-    def variant(run: dict[str, object]) -> bool:
-        return run["source_seq"] == changed["seq"]
-
     page = await read(client, "/processors/writer/runs", last["seq"], blob_id=source["blob_id"])
-    (again,) = [run for run in page["items"] if variant(run)]
+    (again,) = [run for run in page["items"] if run["source_seq"] == changed["seq"]]
     assert len(page["items"]) == 2
     while again["status"] != "completed":
         again = await read(client, f"/runs/{again['run_id']}")
@@ -160,14 +157,16 @@ async def test_an_update_runs_again_for_who_wants_it(scene: Scene) -> None:
 
 async def test_a_lost_master_key_is_said(tmp_path: Path) -> None:
     """Secrets sealed under another REYNA_SECRET_KEY fail the run with what to do; nothing hangs."""
-    async with running_studio(tmp_path) as running:
-        async with running.client(running.user().token) as client:
-            async with running.beside([Writer()]):
-                asked = {"active": True, "settings": {"api_key": KEY}}
-                assert (await client.put(INSTANCE, json=asked)).status_code == 200
-            place = msgspec.structs.replace(running.place, secret="x" * 40)
-            async with studio(running.settings, place, processors=[Writer()]):
-                run = await the_run(client, await make_blob(client), "failed")
+    async with (
+        running_studio(tmp_path) as running,
+        running.client(running.user().token) as client,
+    ):
+        async with running.beside([Writer()]):
+            asked = {"active": True, "settings": {"api_key": KEY}}
+            assert (await client.put(INSTANCE, json=asked)).status_code == 200
+        place = msgspec.structs.replace(running.place, secret="x" * 40)
+        async with studio(running.settings, place, processors=[Writer()]):
+            run = await the_run(client, await make_blob(client), "failed")
     assert "/settings/api_key" in run["error"]
     assert run["permanent"] is True
 

@@ -14,6 +14,8 @@ from reyna.domain.processor import ProcessorRegistered
 from reyna.errors import Malformed, NotFound
 from tests.folding import History, folded, time_of
 
+pytestmark = pytest.mark.usefixtures("folded_on_each")
+
 NOTES = "note-v1"
 
 
@@ -24,6 +26,7 @@ def registered(schema_id: str = NOTES, *, active: bool = True) -> ProcessorRegis
         description="Says it in short.",
         version="1",
         input_schema_id=schema_id,
+        also_reads=("draft-v1",),
         output_schema_id="summary-v1",
         subscribe_events=("blob.created",),
         settings_schema=msgspec.Raw(b'{"type":"object"}'),
@@ -60,6 +63,7 @@ async def test_processor_tells_all_its_fields(
         "name": "Summary",
         "description": "Says it in short.",
         "input_schema_id": NOTES,
+        "also_reads": ["draft-v1"],
         "output_schema_id": "summary-v1",
         "subscribe_events": ["blob.created"],
         "settings_schema": {"type": "object"},

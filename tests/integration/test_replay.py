@@ -155,9 +155,9 @@ class Shouting:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """An engine on a views' database that is not there yet."""
-    engine = open_engine(sqlite_url(tmp_path / "views.db"))
+async def engine(any_database: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on an empty database."""
+    engine = open_engine(any_database)
     yield engine
     await engine.dispose()
 
@@ -382,14 +382,17 @@ async def test_what_cannot_be_applied_is_set_aside(
         assert (await connection.execute(select(aside))).all() == []
 
 
-async def test_a_failing_database_is_not_blamed_on_the_records(log: Log, views: Views) -> None:
+async def test_a_failing_database_is_not_blamed_on_the_records(log: Log, tmp_path: Path) -> None:
     """A rebuild that the database fails ends with that, and the live view stands as it was."""
     part = FillsTheDisk()
+    engine = open_engine(sqlite_url(tmp_path / "views.db"))
+    views = Views(engine, log.epoch)
     await append_blob(log, OWNER, "b1", "kept")
     await up_to_date(log, views, [part])
     with pytest.raises(DatabaseUnavailable, match="full"):
         await Replay(log, views).rebuild([part], None, quiet)
     assert await rows(views, part) == (1, ["kept"])
+    await engine.dispose()
 
 
 async def test_a_cancelled_rebuild_leaves_nothing_behind(
@@ -435,7 +438,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_a_killed_rebuild_is_cleaned_up_by_the_next(
-    nats: embedded.Server, log: Log, views: Views, engine: AsyncEngine
+    nats: embedded.Server, log: Log, views: Views, engine: AsyncEngine, any_database: str
 ) -> None:
     """Killed midway it leaves the live view as it was; what else it leaves, the next one drops."""
     part = Words()
@@ -443,7 +446,7 @@ async def test_a_killed_rebuild_is_cleaned_up_by_the_next(
     await up_to_date(log, views, [part])
     before = await tables(engine)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", KILLED, nats.url, nats.token, str(engine.url)),
+        *(sys.executable, "-c", KILLED, nats.url, nats.token, any_database),
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.PIPE,

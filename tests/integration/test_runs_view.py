@@ -31,6 +31,8 @@ from reyna.errors import Malformed, NotFound
 from reyna.ids import rfc3339
 from tests.folding import History, folded, time_of
 
+pytestmark = pytest.mark.usefixtures("folded_on_each")
+
 DATA = msgspec.Raw(b'{"content":"x"}')
 NOTES = "note-v1"
 STEPS = (

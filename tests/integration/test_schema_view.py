@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from projections.schemas import list_schemas, projection
 from reyna.domain.processor import ProcessorRegistered
 from reyna.domain.schema import SYSTEM, SchemaRegistered, SchemaStatusChanged, Status
 from tests.folding import History, folded
+
+pytestmark = pytest.mark.usefixtures("folded_on_each")
 
 STATUSES: list[Status] = ["draft", "active", "deprecated"]
 

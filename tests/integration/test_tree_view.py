@@ -22,6 +22,8 @@ from reyna.errors import Conflict, Malformed, NotFound
 from reyna.log.record import Record
 from tests.folding import History, folded, time_of
 
+pytestmark = pytest.mark.usefixtures("folded_on_each")
+
 LEVELS = 1000
 DATA = msgspec.Raw(b'{"content":"x"}')
 

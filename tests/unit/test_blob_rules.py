@@ -18,11 +18,13 @@ from reyna.domain.blob import (
     BlobRestored,
     BlobRules,
     BlobUpdated,
+    Media,
     Provenance,
+    chosen_variant,
     fold,
 )
 from reyna.domain.event import Event, Opaque
-from reyna.errors import Conflict, NotFound, Rejected
+from reyna.errors import Conflict, Invalid, NotFound, Rejected
 from reyna.log.record import Stored, decode
 from tests.events import blob_created, stored
 
@@ -44,6 +46,10 @@ DERIVED = BlobDerived(
     provenance=Provenance(
         processor_version="1", source_blob_id="b1", source_seq=1, run_id="r1", model="m"
     ),
+)
+MEDIA = Media(file_name="a.png", content_type="image/png", bytes=3, sha256="0" * 64)
+UPLOADED = BlobCreated(
+    schema_id="media-v1", data=msgspec.Raw(msgspec.json.encode(MEDIA)), media=MEDIA
 )
 DELETED = BlobDeleted(schema_id="text-input-v1", bucket_ids=("k1", "k2"))
 RESTORED = BlobRestored(schema_id="text-input-v1", bucket_ids=("k1", "k2"))
@@ -148,6 +154,30 @@ def test_an_unknown_event_moves_the_seq_and_nothing_else() -> None:
     assert given_(Opaque(b"{}")) is None
 
 
+def test_a_file_stays_what_it_is() -> None:
+    """A media blob's title may change, and the event has the file still; its data may not."""
+    blob = given_(UPLOADED)
+    assert blob is not None
+    assert blob.media == MEDIA
+    described = BlobContent(schema_id="media-v1", data=UPLOADED.data, title="A picture")
+    (event,) = when(blob, lambda rules: rules.update(described))
+    assert isinstance(event, BlobUpdated)
+    assert (event.media, event.changed) == (MEDIA, ("title",))
+    after = given_(UPLOADED, event)
+    assert after is not None
+    assert after.media == MEDIA
+    lie = msgspec.Raw(bytes(UPLOADED.data).replace(b"image/png", b"text/html"))
+    with pytest.raises(Invalid) as refused:
+        when(blob, lambda rules: rules.update(BlobContent(schema_id="media-v1", data=lie)))
+    assert [error.path for error in refused.value.errors] == ["/data"]
+
+
+def test_a_blob_without_a_file_says_nothing_of_one() -> None:
+    """The JSON of an event without a file has no field for it: older events stay as they are."""
+    assert b"media" not in msgspec.json.encode(CREATED)
+    assert b'"media":{' in msgspec.json.encode(UPLOADED)
+
+
 COMMANDS: dict[str, Callable[[BlobRules, str], None]] = {
     "create": lambda rules, text: rules.create(blob_created(text)),
     "update": lambda rules, text: rules.update(content(title=text, tags=())),
@@ -181,3 +211,18 @@ def folded(messages: list[Stored]) -> Blob | None:
     for record in map(decode, messages):
         blob = fold(blob, "b1", record.event, record.seq, record.time)
     return blob
+
+
+@pytest.mark.parametrize(
+    ("metadata", "chosen"),
+    [
+        (b'{"chosen": {"expanded-text-v1": "v2"}}', "v2"),
+        (b'{"chosen": {"other-v1": "v2"}}', None),
+        (b'{"chosen": {"expanded-text-v1": 2}}', None),
+        (b'{"chosen": "v2"}', None),
+        (b"{}", None),
+    ],
+)
+def test_a_source_names_the_variant_that_counts(metadata: bytes, chosen: str | None) -> None:
+    """A source's metadata choose a variant by its schema; anything else chooses none."""
+    assert chosen_variant(msgspec.Raw(metadata), "expanded-text-v1") == chosen

@@ -7,7 +7,11 @@ import msgspec
 import pytest
 
 import schemas
+from reyna.domain.blob import Media
 
+FILE = msgspec.to_builtins(
+    Media(file_name="a.png", content_type="image/png", bytes=0, sha256="0" * 64)
+)
 DRAFT = "http://json-schema.org/draft-07/schema#"
 SHIPPED = {one.schema_id: one for one in schemas.load()}
 
@@ -21,6 +25,7 @@ PROMISED = {
         " position depth seq created_at updated_at"
     ),
     "expanded-text-v1": "original expanded expansion_ratio",
+    "media-v1": "file_name content_type bytes sha256",
     "message-v1": "content sender_id reply_to mentions attachments reactions",
     "text-input-v1": "content style",
 }
@@ -42,12 +47,12 @@ def _head(schema_id: str) -> Head:
     return msgspec.json.decode(SHIPPED[schema_id].definition, type=Head)
 
 
-def test_exactly_the_promised_schemas_ship() -> None:
-    """The five schemas of the contract ship, in the order of their ids."""
-    assert list(SHIPPED) == sorted(PROMISED)
+def test_the_promised_schemas_ship() -> None:
+    """The schemas of the contract and that of files ship; all come in the order of their ids."""
+    assert list(SHIPPED) == sorted({*PROMISED, *SHIPPED})
 
 
-@pytest.mark.parametrize("schema_id", PROMISED)
+@pytest.mark.parametrize("schema_id", SHIPPED)
 def test_a_shipped_schema_is_valid_under_the_draft_that_it_names(schema_id: str) -> None:
     """Each file names draft-07 and is a schema under it."""
     assert _head(schema_id).draft == DRAFT
@@ -83,6 +88,10 @@ def test_an_id_is_made_of_name_and_version(schema_id: str) -> None:
         ("expanded-text-v1", {"original": "a", "expanded": "ab", "expansion_ratio": 2}, True),
         ("expanded-text-v1", {"original": "a", "expanded": "ab"}, False),
         ("expanded-text-v1", {"original": "a", "expanded": "ab", "expansion_ratio": "2"}, False),
+        ("media-v1", FILE, True),
+        ("media-v1", FILE | {"bytes": -1}, False),
+        ("media-v1", FILE | {"sha256": "0" * 63}, False),
+        ("media-v1", FILE | {"file_name": ""}, False),
         ("message-v1", {"content": "x" * 10_000, "sender_id": "u1"}, True),
         ("message-v1", {"content": "x" * 10_001, "sender_id": "u1"}, False),
         ("message-v1", {"content": "Hello."}, False),

@@ -29,6 +29,8 @@ BEARER = "bearer"
 _COMPONENT = "#/components/schemas/{name}"
 _QUERY_PROBLEMS = (400, 401, 404, 503)
 _COMMAND_PROBLEMS = (400, 401, 404, 409, 412, 413, 422, 429, 503)
+# Parameters of queries that may be well-formed and still break a rule.
+_RULED = frozenset({"at", "q"})
 # POSTs that change what is there, and can be made conditional like a PATCH.
 _CONDITIONAL_POSTS = ("/move", "/revert")
 
@@ -61,11 +63,8 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     reads, public = method == "get", path.startswith(PUBLIC)
     operation.security = [] if public else [{BEARER: []}]
     responses = operation.responses or {}
-    for status in _QUERY_PROBLEMS if reads else _COMMAND_PROBLEMS:
-        responses[str(status)] = OpenAPIResponse(
-            description=HTTPStatus(status).phrase,
-            content={MEDIA_TYPE: OpenAPIMediaType(schema=_reference())},
-        )
+    for status in _query_problems(operation) if reads else _COMMAND_PROBLEMS:
+        responses[str(status)] = problem(status)
     operation.responses = responses
     if public:
         return
@@ -80,8 +79,18 @@ def _complete(operation: Operation, method: str, path: str) -> None:
     operation.parameters = [*(operation.parameters or []), *headers]
 
 
-def _reference() -> Reference:
-    return Reference(ref=_COMPONENT.format(name=Problem.__name__))
+def problem(status: int) -> OpenAPIResponse:
+    """The answer of a status that is a problem."""
+    reference = Reference(ref=_COMPONENT.format(name=Problem.__name__))
+    return OpenAPIResponse(
+        description=HTTPStatus(status).phrase,
+        content={MEDIA_TYPE: OpenAPIMediaType(schema=reference)},
+    )
+
+
+def _query_problems(operation: Operation) -> tuple[int, ...]:
+    names = {one.name for one in operation.parameters or () if isinstance(one, Parameter)}
+    return (*_QUERY_PROBLEMS, 422) if names & _RULED else _QUERY_PROBLEMS
 
 
 def _header(name: str, description: str) -> Parameter:

@@ -25,12 +25,15 @@ Health = Literal["healthy", "degraded", "down"]
 
 
 class Processor(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered processor. `advice` is for its operator, and may be there when it is healthy."""
+    """A registered processor. It takes blobs of `input_schema_id` and of those in `also_reads`.
+    `advice` is for its operator, and may be there when it is healthy.
+    """
 
     processor_id: str
     name: str
     description: str
     input_schema_id: str
+    also_reads: tuple[str, ...]
     output_schema_id: str
     subscribe_events: tuple[str, ...]
     settings_schema: object
@@ -146,7 +149,7 @@ def _run_routes(runs: RunCommands) -> list[HTTPRouteHandler]:
         tags=["processors"],
     )
     async def request_run(request: Req, processor_id: FromPath[str]) -> Response[RunAnswer]:
-        """Run a processor over a blob, or over all in a bucket or of its schema: a backfill."""
+        """Run a processor over a blob, or over all in a bucket or of a schema: a backfill."""
         asked = await read(request, RequestRun)
         return accepted(await runs.request(await caller_of(request), token(processor_id), asked))
 

@@ -32,17 +32,20 @@ def decode(body: bytes, into: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=into)
     except msgspec.ValidationError as error:
-        message = str(error)
-        found = _AT.search(message)
-        path = _pointer(found["path"]) if found else ""
-        sentence = message[: found.start()] if found else message
-        raise Malformed(
-            f"{path or 'The body'}: {sentence}.", [FieldError(path, "type", sentence)]
-        ) from None
+        raise wrong_type(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"The body is not JSON: {error}.") from None
     except RecursionError:
         raise Malformed("The JSON is nested too deeply.") from None
+
+
+def wrong_type(error: msgspec.ValidationError) -> Malformed:
+    """What to tell about a value of another type than asked for, with its place."""
+    message = str(error)
+    found = _AT.search(message)
+    path = _pointer(found["path"]) if found else ""
+    sentence = message[: found.start()] if found else message
+    return Malformed(f"{path or 'The body'}: {sentence}.", [FieldError(path, "type", sentence)])
 
 
 async def read(request: Req, into: type[T]) -> T:
@@ -52,14 +55,21 @@ async def read(request: Req, into: type[T]) -> T:
 
 async def caller_of(request: Req) -> Caller:
     """Who asks; for a POST with its Idempotency-Key and the digest of the request."""
-    user_id = request.user.user_id
+    key = key_of(request)
+    if key is None:
+        return Caller(user_id=request.user.user_id)
+    digest = hashlib.sha256(request.url.path.encode() + b"\0" + await request.body())
+    return Caller(user_id=request.user.user_id, key=key, fingerprint=digest.hexdigest())
+
+
+def key_of(request: Req) -> str | None:
+    """A POST's Idempotency-Key. Raises Malformed."""
     key = request.headers.get("idempotency-key")
     if key is None or request.method != "POST":
-        return Caller(user_id=user_id)
+        return None
     if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
         raise Malformed(f"An Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters.")
-    digest = hashlib.sha256(request.url.path.encode() + b"\0" + await request.body())
-    return Caller(user_id=user_id, key=key, fingerprint=digest.hexdigest())
+    return key
 
 
 def if_match(request: Req) -> IfMatch:
@@ -73,7 +83,7 @@ def if_match(request: Req) -> IfMatch:
 
 def documents(body: type[object]) -> type[Operation]:
     """An OpenAPI operation whose request body is `body`: handlers decode it themselves."""
-    (reference,), components = msgspec.json.schema_components([body], schema_hook=_any)
+    (reference,), components = msgspec.json.schema_components([body], schema_hook=any_json)
     schema = components[body.__name__] if "$ref" in reference else reference
 
     @dataclass
@@ -87,7 +97,7 @@ def documents(body: type[object]) -> type[Operation]:
     return WithBody
 
 
-def _any(_: type) -> dict[str, object]:
+def any_json(_: type) -> dict[str, object]:
     """`object` in a body means any JSON."""
     return {"description": "Any JSON."}
 

@@ -13,6 +13,7 @@ from litestar.params import FromPath
 from litestar.response import Response
 
 from reyna.api.requests import Req, caller_of, documents, if_match, read
+from reyna.api.security import ADMIN
 from reyna.commands.idempotency import Answer
 from reyna.commands.registry import Registry
 from reyna.commands.requests import (
@@ -25,8 +26,6 @@ from reyna.commands.schemas import Known
 from reyna.domain.schema import SYSTEM, Compatibility, Status
 from reyna.errors import FieldError
 from reyna.log.subjects import schema_token
-
-ADMIN = "admin"
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,8 @@ from reyna.identity.tokens import Principal
 
 Verify = Callable[[str], Principal]
 
+ADMIN = "admin"
+"""The role of those who look after the studio; a principal's `roles` name it."""
 API = "/api/"
 PUBLIC = "/api/v1/auth/"
 _CONTENT_SECURITY = (
@@ -49,13 +51,14 @@ class Edge(ASGIMiddleware):
 
 
 def stamp(metrics: Metrics) -> Callable[[Message, Scope], Awaitable[None]]:
-    """A hook that counts every HTTP answer and adds its headers, also those of a refusal."""
+    """A hook that counts every HTTP answer, also a refusal, and adds the headers it lacks."""
 
     async def before_send(message: Message, scope: Scope) -> None:
         if message["type"] != "http.response.start" or scope["type"] != ScopeType.HTTP:
             return
         metrics.answered(scope["method"], message["status"])
-        headers = [*message["headers"], *_ALWAYS]
+        given = {name for name, _ in message["headers"]}
+        headers = [*message["headers"], *(one for one in _ALWAYS if one[0] not in given)]
         seq = scope["state"].get("reyna_seq")
         if seq is not None:
             headers.append((b"reyna-seq", str(seq).encode()))

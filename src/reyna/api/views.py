@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -107,11 +107,13 @@ async def seq_at(log: Log, at: str) -> int:
     try:
         # In a query string an unescaped plus is read as a space.
         moment = datetime.fromisoformat(at.replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        # At the ends of the calendar a zone leads out of it.
+        in_utc = moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        in_utc = None
+    if in_utc is None:
         raise Malformed("`at` is a seq, or a time such as 2026-11-22T15:04:05Z.")
-    return await log.position_at(moment)
+    return await log.position_at(in_utc)
 
 
 def min_seq(headers: Mapping[str, str]) -> int:

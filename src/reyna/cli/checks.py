@@ -20,10 +20,9 @@ from typing import Literal
 import msgspec
 from sqlalchemy import func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-import schemas as shipped
-from reyna import __version__
+from reyna import __version__, content
 from reyna.content import Processor, Projection
 from reyna.database import open_engine, reading
 from reyna.domain.schema import SYSTEM, SchemaRegistered
@@ -31,7 +30,7 @@ from reyna.errors import ReynaError
 from reyna.log import embedded, inspection, subjects
 from reyna.log.record import decode
 from reyna.log.stream import Log
-from reyna.runtime.views import Checkpoint, aside, read_checkpoint
+from reyna.runtime.views import Checkpoint, aside, checkpoints, read_checkpoint
 from reyna.settings import Settings
 
 Status = Literal["ok", "warn", "FAIL"]
@@ -152,7 +151,7 @@ def stream(found: inspection.Found | None) -> list[Finding]:
 async def schemas(log: Log) -> list[Finding]:
     """The schemas that ship, against those in the log."""
     findings: list[Finding] = []
-    known = shipped.load()
+    known = content.schemas()
     for one in known:
         filter_ = subjects.of_schema(SYSTEM, one.schema_id)
         events = [decode(stored).event for stored in await log.last_of_each(filter_) or ()]
@@ -200,6 +199,7 @@ async def projections(
             checkpoint = await read_checkpoint(connection, projection.name)
             missing = sorted({str(t.name) for t in projection.tables.sorted_tables} - tables)
             findings.append(_view(projection, checkpoint, missing, epoch, head))
+        findings.extend(await _left_over(connection, installed))
         groups = select(aside.c.projection, func.count(), func.min(aside.c.seq)).group_by(
             aside.c.projection
         )
@@ -209,6 +209,17 @@ async def projections(
             what = f"the view {name} lacks {count} events it could not apply; seq {first}: {error}"
             findings.append(Finding("warn", what, f"once mended, `reyna replay {name}`"))
     return findings
+
+
+async def _left_over(connection: AsyncConnection, installed: Sequence[Projection]) -> list[Finding]:
+    """Views of programs that were here before."""
+    known = [projection.name for projection in installed]
+    query = select(checkpoints.c.projection).where(checkpoints.c.projection.not_in(known))
+    advice = "install it again, or drop its tables and its row in `checkpoints`"
+    return [
+        Finding("warn", f"the view {name} is kept, but not installed any more", advice)
+        for name in await connection.scalars(query.order_by(checkpoints.c.projection))
+    ]
 
 
 def _view(

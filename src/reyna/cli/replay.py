@@ -24,12 +24,14 @@ from reyna.content import Projection
 from reyna.database import open_engine
 from reyna.errors import SetupError
 from reyna.log.stream import Log
-from reyna.runtime.replay import Rebuilt, Replay, Report, TableProof
+from reyna.runtime.proof import Proof, TableProof, conclude
+from reyna.runtime.replay import Rebuilt, Replay, Report
 from reyna.runtime.views import Views
 from reyna.settings import Settings
 
 MAX_DIGITS = 18
 SHOWN_HASH = 12
+SHOWN_USERS = 20
 
 
 def _moment(_: click.Context, __: click.Parameter, value: str | None) -> int | datetime | None:
@@ -44,14 +46,6 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> int | d
     except (ValueError, OverflowError):
         pass
     raise click.BadParameter(f"{value!r} is neither a seq nor a time like 2026-01-31T12:00:00Z.")
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """What `--verify --json` prints. Each table's hashes are SHA-256."""
-
-    same: bool
-    different: list[str]
-    tables: list[TableProof]
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -84,11 +78,9 @@ def command(
     projections = _chosen(names)
     settings = settings_module.load(os.environ)
     if verify:
-        proofs = run(_verify(settings, data, projections))
-        different = [proof.table for proof in proofs if not proof.same]
-        verified = Verified(not different, different, proofs)
-        click.echo(msgspec.json.encode(verified) if as_json else _report_verified(verified))
-        sys.exit(0 if verified.same else 1)
+        proof = conclude(run(_verify(settings, data, projections)))
+        click.echo(msgspec.json.encode(proof) if as_json else _report_verified(proof))
+        sys.exit(0 if proof.same else 1)
     done = Done(run(_rebuild(settings, data, projections, moment)))
     click.echo(msgspec.json.encode(done) if as_json else _report(done))
     if any(one.set_aside for one in done.rebuilt):
@@ -179,14 +171,21 @@ def _report(done: Done) -> str:
     return _table(rows)
 
 
-def _report_verified(verified: Verified) -> str:
-    rows = [("projection", "table", "position", "rows", "live", "from the log", "")]
-    for proof in verified.tables:
+def _report_verified(found: Proof) -> str:
+    rows = [("projection", "table", "position", "rows", "users", "live", "from the log", "")]
+    for proof in found.tables:
         verdict = "same" if proof.same else "DIFFERENT"
         hashes = (proof.live[:SHOWN_HASH], proof.rebuilt[:SHOWN_HASH])
-        counts = (str(proof.position), str(proof.rows))
+        counts = (str(proof.position), str(proof.rows), str(proof.users or ""))
         rows.append((proof.projection, proof.table, *counts, *hashes, verdict))
-    return _table(rows)
+    return "\n".join([_table(rows), *(_named(one) for one in found.tables if one.differing)])
+
+
+def _named(proof: TableProof) -> str:
+    """Whose rows of a table differ."""
+    shown = ", ".join(one.user_id for one in proof.differing[:SHOWN_USERS])
+    more = proof.users_differing - SHOWN_USERS
+    return f"{proof.table} differs for {shown}{f' and {more} more' if more > 0 else ''}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

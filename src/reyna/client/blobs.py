@@ -168,9 +168,12 @@ class Blobs(Media):
         """A blob's events, newest first."""
         return walk(self._transport, f"{_path(blob_id)}/history", Page[Event], {})
 
-    async def lineage(self, blob_id: str) -> Lineage:
-        """What a blob was derived from, and what came of it."""
-        return await self._transport.get(f"{_path(blob_id)}/lineage", Lineage)
+    async def lineage(
+        self, blob_id: str, *, at: At | None = None, min_seq: int | None = None
+    ) -> Lineage:
+        """What a blob was derived from, and what came of it, now or `at` a seq or time."""
+        path = f"{_path(blob_id)}/lineage"
+        return await self._transport.get(path, Lineage, {"at": at}, min_seq)
 
 
 def _path(blob_id: str) -> str:

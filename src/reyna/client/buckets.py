@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.client.blobs import Filing, Revert
-from reyna.client.model import Bucket, BucketNode, Event, Forest, NewBucket, Page
+from reyna.client.model import Bucket, BucketNode, Event, Forest, NewBucket, Page, Template
 from reyna.client.pages import walk
 from reyna.client.transport import At, Transport, segment
 
@@ -168,6 +168,10 @@ class Buckets:
     def history(self, bucket_id: str) -> AsyncIterator[Event]:
         """A bucket's events, newest first."""
         return walk(self._transport, f"{_path(bucket_id)}/history", Page[Event], {})
+
+    def templates(self) -> AsyncIterator[Template]:
+        """The trees that `create` can make at once, by name."""
+        return walk(self._transport, "/templates", Page[Template], {})
 
 
 def _path(bucket_id: str) -> str:

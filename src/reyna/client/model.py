@@ -47,7 +47,11 @@ class _WithData(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Blob(_WithData, frozen=True, kw_only=True):
-    """A blob. `stale`: derived from a source that has changed since. `seq` is its last event's."""
+    """A blob. `stale`: derived from a source that has changed since. `seq` is its last event's.
+
+    `excerpt`, only in what a search finds, is HTML: escaped text in which `<mark>` shows what was
+    found.
+    """
 
     blob_id: str
     user_id: str
@@ -65,6 +69,7 @@ class Blob(_WithData, frozen=True, kw_only=True):
     stale: bool = False
     provenance: dict[str, object] | None = None
     media: dict[str, object] | None = None
+    excerpt: str | None = None
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +101,25 @@ class Forest(msgspec.Struct, frozen=True):
     """Trees of buckets, in order."""
 
     items: tuple[BucketNode, ...]
+
+
+class TemplateNode(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket that a template makes, with those below it, in order."""
+
+    name: str
+    type: str
+    metadata: dict[str, object] = {}
+    tags: tuple[str, ...] = ()
+    children: tuple[TemplateNode, ...] = ()
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """A small tree that `buckets.create` can make at once; `type` is what its root should be."""
+
+    name: str
+    description: str
+    type: str
+    children: tuple[TemplateNode, ...] = ()
 
 
 class LineageNode(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +185,9 @@ class CompatibilityReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Processor(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered processor. `status` is healthy, degraded or down."""
+    """A registered processor. It takes blobs of `input_schema_id` and of those in `also_reads`.
+    `status` is healthy, degraded or down.
+    """
 
     processor_id: str
     name: str
@@ -172,6 +198,7 @@ class Processor(msgspec.Struct, frozen=True, kw_only=True):
     settings_schema: object
     version: str
     status: str
+    also_reads: tuple[str, ...] = ()
     last_seen_at: str | None = None
     advice: str | None = None
 

@@ -11,14 +11,15 @@ from reyna.commands.idempotency import Answer
 from reyna.commands.requests import (
     CreateBlob,
     UpdateBlob,
+    UploadMedia,
     check_blob,
     check_nesting,
     merge_patch,
 )
 from reyna.commands.schemas import Schemas
 from reyna.domain import blob, bucket
-from reyna.domain.blob import BlobContent, BlobCreated, BlobRules
-from reyna.errors import NotFound, TooLarge
+from reyna.domain.blob import MEDIA_SCHEMA, BlobContent, BlobCreated, BlobRules, Media
+from reyna.errors import FieldError, Invalid, NotFound, TooLarge
 
 
 class BlobCommands:
@@ -36,6 +37,9 @@ class BlobCommands:
 
     async def create(self, caller: Caller, asked: CreateBlob) -> Answer:
         """Make a blob in the buckets named, all of which must be the caller's and live."""
+        if asked.schema_id == MEDIA_SCHEMA:
+            sentence = "A file is uploaded to blobs/media."
+            raise Invalid(sentence, [FieldError("/schema_id", "media", sentence)])
         check_blob(asked.title, asked.tags, asked.bucket_ids)
         check_nesting("/data", asked.data)
         check_nesting("/metadata", asked.metadata)
@@ -49,11 +53,30 @@ class BlobCommands:
             parent_id=asked.parent_id,
             processor_id=asked.processor_id,
         )
+        return await self._add(caller, event)
+
+    async def create_media(self, caller: Caller, asked: UploadMedia, media: Media) -> Answer:
+        """Make the blob of a file that is stored."""
+        check_blob(asked.title, asked.tags, asked.bucket_ids)
+        check_nesting("/metadata", asked.metadata)
+        event = BlobCreated(
+            schema_id=MEDIA_SCHEMA,
+            data=_raw(media),
+            media=media,
+            title=asked.title,
+            tags=_unique(asked.tags),
+            metadata=_raw(asked.metadata),
+            bucket_ids=_unique(asked.bucket_ids),
+            parent_id=asked.parent_id,
+        )
+        return await self._add(caller, event)
+
+    async def _add(self, caller: Caller, event: BlobCreated) -> Answer:
         self._check_size(event)
-        if asked.parent_id is not None:
-            parent = await self._boundaries.bare_blob(caller.user_id, asked.parent_id)
+        if event.parent_id is not None:
+            parent = await self._boundaries.bare_blob(caller.user_id, event.parent_id)
             if parent is None or parent.deleted:
-                raise NotFound(f"There is no blob {asked.parent_id}.")
+                raise NotFound(f"There is no blob {event.parent_id}.")
 
         tried = False
 

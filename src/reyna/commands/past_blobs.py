@@ -4,6 +4,8 @@ nothing that was acknowledged is missed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from reyna.commands.boundaries import Boundaries
@@ -24,14 +26,19 @@ class PastBlob(msgspec.Struct):
 
 
 async def past_blobs(
-    log: Log, boundaries: Boundaries, owner: str, schema_id: str, bucket_id: str | None, to: int
+    log: Log,
+    boundaries: Boundaries,
+    owner: str,
+    schema_ids: Collection[str],
+    bucket_id: str | None,
+    to: int,
 ) -> list[PastBlob]:
-    """An owner's blobs of a schema that were made up to the event `to` and are not in the trash, in
-    the order they were made; with `bucket_id` those in it or below it.
+    """An owner's blobs of some schemas that were made up to the event `to` and are not in the
+    trash, in the order they were made; with `bucket_id` those in it or below it.
 
     Raises NotFound when the bucket is gone.
     """
-    blobs = await _made(log, owner, schema_id, to)
+    blobs = await _made(log, owner, schema_ids, to)
     if bucket_id is None:
         return [blob for blob in blobs.values() if not blob.deleted]
     tree = await boundaries.own_tree(owner)
@@ -48,10 +55,10 @@ async def past_blobs(
     return found
 
 
-async def _made(log: Log, owner: str, schema_id: str, to: int) -> dict[str, PastBlob]:
+async def _made(log: Log, owner: str, schema_ids: Collection[str], to: int) -> dict[str, PastBlob]:
     """The last event of each kind of every blob, folded as far as is asked for here."""
     blobs: dict[str, PastBlob] = {}
-    filters = [subjects.of_blobs(owner, schema_id)]
+    filters = [subjects.of_blobs(owner, schema_id) for schema_id in schema_ids]
     batches = Follower(log.connection, filters, 0, last_per_subject=True).batches()
     try:
         async for batch in batches:

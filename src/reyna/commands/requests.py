@@ -28,6 +28,9 @@ MAX_FILED = 500
 MAX_NESTING = 128
 # Bytes of JSON; every bucket of a tree is read at once.
 MAX_BUCKET_METADATA = 16 * 1024
+# No database of ours but SQLite keeps it in text.
+NUL = "\0"
+NO_NUL = "The character U+0000 is not text."
 TYPE_PATTERN = r"^[a-z][a-z0-9-]{0,63}" + END
 
 Id: TypeAlias = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, description="An id.")]
@@ -60,6 +63,16 @@ class UpdateBlob(msgspec.Struct, frozen=True, kw_only=True):
     title: str | UnsetType | None = UNSET
     tags: tuple[str, ...] | UnsetType | None = UNSET
     metadata: dict[str, object] | UnsetType | None = UNSET
+
+
+class UploadMedia(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be said of a file with it: the fields of a form beside `file`."""
+
+    bucket_ids: tuple[Id, ...] = ()
+    parent_id: Id | None = None
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, object] = {}
 
 
 class CreateBucket(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +168,7 @@ class PutInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 class RequestRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run over one blob; or runs over many, a backfill: those in a bucket and below it, or all of
-    the processor's input schema. `settings` go before the instance's; `per_minute` bounds a
+    a schema that the processor reads. `settings` go before the instance's; `per_minute` bounds a
     backfill.
     """
 
@@ -171,6 +184,8 @@ def check_blob(title: str | None, tags: Sequence[str], bucket_ids: Sequence[str]
     errors = list(_tag_errors(tags))
     if title is not None and len(title) > MAX_TITLE:
         errors.append(FieldError("/title", "maxLength", f"At most {MAX_TITLE} characters."))
+    if title is not None and NUL in title:
+        errors.append(FieldError("/title", "pattern", NO_NUL))
     if len(bucket_ids) > MAX_BUCKETS:
         errors.append(FieldError("/bucket_ids", "maxItems", f"At most {MAX_BUCKETS} buckets."))
     _raise(errors)
@@ -185,6 +200,8 @@ def check_bucket(name: str, tags: Sequence[str]) -> None:
         errors.append(FieldError("/name", "minLength", "A bucket needs a name."))
     if len(name) > MAX_NAME:
         errors.append(FieldError("/name", "maxLength", f"At most {MAX_NAME} characters."))
+    if NUL in name:
+        errors.append(FieldError("/name", "pattern", NO_NUL))
     _raise(errors)
 
 
@@ -250,6 +267,11 @@ def _tag_errors(tags: Sequence[str]) -> list[FieldError]:
         FieldError(f"/tags/{index}", "length", f"A tag has 1 to {MAX_TAG} characters.")
         for index, tag in enumerate(tags)
         if not tag.strip() or len(tag) > MAX_TAG
+    ]
+    errors += [
+        FieldError(f"/tags/{index}", "pattern", NO_NUL)
+        for index, tag in enumerate(tags)
+        if NUL in tag
     ]
     if len(tags) > MAX_TAGS:
         errors.append(FieldError("/tags", "maxItems", f"At most {MAX_TAGS} tags."))

@@ -6,7 +6,7 @@ view says which event it was, and the log is asked whether that is true.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 
@@ -62,7 +62,7 @@ class RunCommands:
         registered = await self._instances.registered(processor_id)
         settings, secrets = await self._settings(caller, processor_id, registered, asked.settings)
         if asked.schema_id is not None:
-            _check_schema("/schema_id", asked.schema_id, registered.input_schema_id)
+            _check_schema("/schema_id", asked.schema_id, registered.reads)
         template = ProcessorRequested(
             run_id="",
             processor_id=processor_id,
@@ -140,7 +140,7 @@ class RunCommands:
             found = await self._boundaries.blob(user_id, asked.blob_id)
             if found is None or found.deleted:
                 raise NotFound(f"There is no blob {asked.blob_id}.")
-            _check_schema("/blob_id", found.schema_id, registered.input_schema_id)
+            _check_schema("/blob_id", found.schema_id, registered.reads)
             return msgspec.structs.replace(template, bucket_ids=found.bucket_ids)
         if asked.bucket_id is not None:
             (await self._boundaries.tree(user_id, fresh=True)).live(asked.bucket_id)
@@ -151,6 +151,7 @@ class RunCommands:
             settings=template.settings,
             secrets=template.secrets,
             bucket_id=asked.bucket_id,
+            schema_id=asked.schema_id,
             per_minute=asked.per_minute,
         )
 
@@ -188,7 +189,7 @@ def _check_source(asked: RequestRun) -> None:
         )
 
 
-def _check_schema(path: str, schema_id: str, wanted: str) -> None:
-    if schema_id != wanted:
-        sentence = f"This processor reads {wanted}, not {schema_id}."
+def _check_schema(path: str, schema_id: str, wanted: Collection[str]) -> None:
+    if schema_id not in wanted:
+        sentence = f"This processor reads {' and '.join(wanted)}, not {schema_id}."
         raise Invalid(sentence, [FieldError(path, "schema_id", sentence)])

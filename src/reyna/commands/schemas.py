@@ -115,11 +115,13 @@ class Schemas:
     async def ship(self, shipped: Iterable[Shipped]) -> None:
         """Register what comes with the program and is not yet in the log.
 
-        Raises SetupError when a registered version differs: a released schema is never edited.
+        Raises SetupError for one that is no draft-07 schema, and when a registered version differs:
+        a released schema is never edited.
         """
         ordered = sorted(shipped, key=lambda one: (one.name, one.version))
         self.shipped_names = frozenset(one.name for one in ordered)
         for one in ordered:
+            _check_shipped(one)
             await self._ship(one)
             self._trusted[one.schema_id] = fastjsonschema.compile(
                 msgspec.json.decode(one.definition), handlers=_NO_FETCHING, use_default=False
@@ -265,6 +267,15 @@ class Schemas:
             raise SetupError(
                 f"Schema {one.schema_id} differs from the one in the log; make a new version."
             )
+
+
+def _check_shipped(one: Shipped) -> None:
+    definition = msgspec.json.decode(one.definition)
+    named = drafts.draft_of(definition)
+    if named not in (drafts.DEFAULT, None):
+        raise SetupError(f"Schema {one.schema_id} is not of draft-07, as those that ship are.")
+    for fault in drafts.faults(definition, {}, ""):
+        raise SetupError(f"Schema {one.schema_id} is none: {fault.message} ({fault.path or '/'})")
 
 
 def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:

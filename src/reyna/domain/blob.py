@@ -12,9 +12,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque, Rules
-from reyna.errors import Conflict, NotFound
+from reyna.errors import Conflict, FieldError, Invalid, NotFound
 
 NO_METADATA = msgspec.Raw(b"{}")
+# Blobs of this schema have a file beside their data, and no others have.
+MEDIA_SCHEMA = "media-v1"
 
 
 def _no_metadata() -> msgspec.Raw:
@@ -38,6 +40,17 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     generated_at: str | None = None
 
 
+class Media(msgspec.Struct, frozen=True, kw_only=True):
+    """The file of a media blob: what its `data` says as well, but never changes. `sha256` is in
+    hexadecimal digits, `content_type` what the bytes were found to be.
+    """
+
+    file_name: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
 class BlobEvent(Event, frozen=True, kw_only=True):
     """What all blob events say: the blob's schema, and the buckets it was in at that moment."""
 
@@ -49,12 +62,13 @@ class BlobEvent(Event, frozen=True, kw_only=True):
 
 
 class BlobContent(BlobEvent, frozen=True, kw_only=True):
-    """A blob's whole content."""
+    """A blob's whole content. `media` is left out of the JSON of blobs without a file."""
 
     data: msgspec.Raw
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: msgspec.Raw = msgspec.field(default_factory=_no_metadata)
+    media: Media | UnsetType = UNSET
 
 
 class BlobCreated(BlobContent, frozen=True, kw_only=True):
@@ -125,6 +139,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     boundary_seq: int
     content_seq: int
     deleted: bool = False
+    media: Media | UnsetType = UNSET
 
 
 def boundary(owner: str, blob_id: str) -> Boundary:
@@ -152,6 +167,7 @@ def fold(
             seq=seq,
             boundary_seq=seq,
             content_seq=seq,
+            media=event.media,
         )
     if blob is None:
         return None
@@ -172,6 +188,18 @@ def fold(
     return blob
 
 
+class _Choices(msgspec.Struct):
+    chosen: dict[str, str] = {}
+
+
+def chosen_variant(metadata: msgspec.Raw, schema_id: str) -> str | None:
+    """The blob of a schema that a source's metadata choose among what was made of it, if any."""
+    try:
+        return msgspec.json.decode(metadata, type=_Choices).chosen.get(schema_id)
+    except msgspec.MsgspecError:
+        return None
+
+
 class BlobRules(Rules):
     """What may happen to one blob."""
 
@@ -189,8 +217,13 @@ class BlobRules(Rules):
     def update(self, content: BlobContent, reverted_to: int | UnsetType = UNSET) -> None:
         """Replace the content; nothing is decided when nothing would change. `reverted_to`: the
         seq after which it was so before.
+
+        Raises Invalid for other data of a media blob: they say what its file is.
         """
         blob = self.present()
+        if blob.media is not UNSET and content.data != blob.data:
+            sentence = "What a file is cannot be changed: upload another."
+            raise Invalid(sentence, [FieldError("/data", "media", sentence)])
         changed = tuple(
             name
             for name in ("data", "title", "tags", "metadata")
@@ -206,6 +239,7 @@ class BlobRules(Rules):
                     title=content.title,
                     tags=content.tags,
                     metadata=content.metadata,
+                    media=blob.media,
                     changed=changed,
                     reverted_to=reverted_to,
                 ),

@@ -80,12 +80,16 @@ def fold(instance: Instance, event: Event | Opaque, seq: int) -> Instance:
 
 
 def asks(
-    instance: Instance, subscribed: Collection[str], schema_id: str, type_: str, event: BlobContent
+    instance: Instance,
+    subscribed: Collection[str],
+    reads: Collection[str],
+    type_: str,
+    event: BlobContent,
 ) -> bool:
-    """Whether an event of type `type_` asks for a run of a processor that reads `schema_id`, by an
-    instance that was like this when it happened.
+    """Whether an event of type `type_` asks for a run of a processor that reads these schemas, by
+    an instance that was like this when it happened.
     """
-    if not instance.active or event.schema_id != schema_id:
+    if not instance.active or event.schema_id not in reads:
         return False
     if type_ in subscribed:
         return True

@@ -35,6 +35,12 @@ class ProcessorRegistered(Event, frozen=True, kw_only=True):
     subscribe_events: tuple[str, ...]
     settings_schema: msgspec.Raw
     default_active: bool = False
+    also_reads: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All schemas whose blobs it takes."""
+        return (self.input_schema_id, *self.also_reads)
 
 
 class RunEvent(Event, frozen=True, kw_only=True):
@@ -71,14 +77,16 @@ class ProcessorRequested(RunRequest, frozen=True, kw_only=True):
 
 
 class BackfillRequested(RunRequest, frozen=True, kw_only=True):
-    """Runs over many blobs were asked for: those in `bucket_id` and below it, or without one all of
-    the processor's input schema. `per_minute` is how many may be asked for in a minute.
+    """Runs over many blobs were asked for: those in `bucket_id` and below it, or without one all
+    that the processor reads; with `schema_id` those of that schema alone. `per_minute` is how many
+    may be asked for in a minute.
     """
 
     VERB: ClassVar[str] = "backfill.requested"
     TOPIC: ClassVar[str] = "processor.backfill.requested"
 
     bucket_id: str | None = None
+    schema_id: str | None = None
     per_minute: int | None = None
 
 

@@ -53,11 +53,11 @@ ROLES = ("user",)
 
 _CREATE_TABLES_LOCK = 0x7265796E61  # any number of our own; this one spells the project's name
 
-_metadata = MetaData()
+metadata = MetaData()
 
 _accounts = Table(
     "accounts",
-    _metadata,
+    metadata,
     Column("user_id", String(32), primary_key=True),
     Column("email", String(MAX_EMAIL), unique=True),
     Column("phone", String(16), unique=True),
@@ -70,7 +70,7 @@ _accounts = Table(
 
 _sessions = Table(
     "sessions",
-    _metadata,
+    metadata,
     Column("session_id", String(32), primary_key=True),
     Column(
         "user_id", ForeignKey("accounts.user_id", ondelete="CASCADE"), nullable=False, index=True
@@ -122,7 +122,7 @@ class Accounts:
                 await connection.exec_driver_sql(
                     f"SELECT pg_advisory_xact_lock({_CREATE_TABLES_LOCK})"
                 )
-            await connection.run_sync(_metadata.create_all)
+            await connection.run_sync(metadata.create_all)
 
     async def register(
         self, email: str | None, phone: str | None, password: str, name: str | None = None

@@ -101,7 +101,10 @@ class Connection:
     async def close(self) -> None:
         """Close the connection; what waits on it is cancelled by its owner."""
         self._closing = True
-        await self.client.close()
+        try:
+            await self.client.close()
+        except OSError as error:
+            logger.debug("nats: what was left unsent is lost: %s", error)
 
     @property
     def up(self) -> bool:

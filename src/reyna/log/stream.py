@@ -20,7 +20,7 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError
 from reyna.domain.event import Boundary, Event, Meta
 from reyna.errors import LogUnavailable, ReynaError, SetupError, TooLarge, WrongExpectedSeq
 from reyna.ids import new_id, rfc3339
-from reyna.log import subjects
+from reyna.log import direct, subjects
 from reyna.log.connection import Connection
 from reyna.log.record import Stored, decode, encode
 
@@ -42,7 +42,6 @@ _DUPLICATE_IN_BATCH = 10201
 _EXISTS_OTHERWISE = 10058
 _EPOCH = "reyna-epoch"
 
-_DIRECT = f"$JS.API.DIRECT.GET.{STREAM}"
 _LEADER = f"$JS.API.STREAM.MSG.GET.{STREAM}"
 
 
@@ -253,56 +252,15 @@ class Log:
             seq = found.message.seq + 1
 
     async def _get(self, body: dict[str, object]) -> Stored | None:
-        """The answer to a Direct Get of one message, None if there is no such message."""
-        message = await self.connection.request(
-            _DIRECT, msgspec.json.encode(body), timeout=PUBLISH_TIMEOUT
-        )
-        headers = message.headers or {}
-        match headers.get("Status"):
-            case None:
-                return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data)
-            case "404":
-                return None
-            case status:
-                raise LogUnavailable(f"The log cannot be read (status {status}).")
+        return await direct.get_one(self.connection, STREAM, body, timeout=PUBLISH_TIMEOUT)
 
     async def _direct(self, body: dict[str, object], *, some: bool = False) -> list[Stored] | None:
         """The answers to a Direct Get with several, None when the server finds them too many.
 
         With `some` the first of more than were asked for will do.
         """
-        await self.connection.ready()
-        inbox = self.connection.inbox()
-        client = self.connection.client
-        subscription = await client.subscribe(inbox)
-        found: list[Stored] = []
-        try:
-            await self.connection.publish(_DIRECT, msgspec.json.encode(body), reply=inbox)
-            async with asyncio.timeout(PUBLISH_TIMEOUT):
-                while True:
-                    message = await subscription.next_msg(timeout=PUBLISH_TIMEOUT)
-                    headers = message.headers or {}
-                    match headers.get("Status"):
-                        case None:
-                            found.append(
-                                Stored(
-                                    int(headers["Nats-Sequence"]),
-                                    headers["Nats-Subject"],
-                                    message.data,
-                                )
-                            )
-                        case "204" | "404":
-                            # The server also ends an answer that has grown too large.
-                            whole = some or headers.get("Nats-Num-Pending", "0") == "0"
-                            return found if whole else None
-                        case "413":
-                            return None
-                        case status:
-                            raise LogUnavailable(f"The log cannot be read (status {status}).")
-        except TimeoutError as error:
-            raise LogUnavailable("The log did not answer a read.") from error
-        finally:
-            await subscription.unsubscribe()
+        found = await direct.get(self.connection, STREAM, body, timeout=PUBLISH_TIMEOUT)
+        return found.messages if some or found.whole else None
 
 
 class _Message(msgspec.Struct):

@@ -78,7 +78,7 @@ class Backfill:
             self._means.log,
             self._means.boundaries,
             self._owner,
-            registered.input_schema_id,
+            registered.reads if self._asked.schema_id is None else (self._asked.schema_id,),
             self._asked.bucket_id,
             self._record.seq,
         )

@@ -7,7 +7,7 @@ so each event counts exactly once, whoever applies it and whatever crashes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -21,13 +21,17 @@ from sqlalchemy import (
     Text,
     delete,
     select,
+    text,
     update,
 )
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from reyna.commands import idempotency
 from reyna.content import Projection
-from reyna.database import reading, writing
+from reyna.database import reading, take_turn, writing
 from reyna.errors import DatabaseUnavailable, ReynaError, SetupError, ViewBehind
+from reyna.identity import accounts
 from reyna.ids import now
 
 POLL = 0.05
@@ -81,9 +85,11 @@ class Views:
     async def prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         """Make what is missing. Answers the projections whose tables must be rebuilt.
 
-        That is the case when their version has changed, or the log they were folded from. Raises
-        SetupError when the database cannot be used.
+        That is the case when their version has changed, or the log they were folded from. One
+        without a checkpoint begins anew: what stands under its tables' names, of an older program,
+        is dropped. Raises SetupError when the database cannot be used, or a name is taken.
         """
+        _check_names(projections)
         try:
             return await self._prepare(projections)
         except DatabaseUnavailable as error:
@@ -95,12 +101,13 @@ class Views:
     async def _prepare(self, projections: Sequence[Projection]) -> list[Projection]:
         outdated: list[Projection] = []
         async with writing(self.engine) as connection:
+            await take_turn(connection, "prepare")
             await connection.run_sync(metadata.create_all)
             known = {row.projection: row for row in await connection.execute(select(checkpoints))}
             for projection in projections:
                 row = known.get(projection.name)
                 if row is None:
-                    await connection.run_sync(projection.tables.create_all)
+                    await connection.run_sync(_make_anew, projection)
                     await connection.execute(
                         checkpoints.insert().values(
                             projection=projection.name,
@@ -183,6 +190,36 @@ class ReadView(msgspec.Struct, frozen=True):
 
     connection: AsyncConnection
     position: int
+
+
+def _check_names(projections: Sequence[Projection]) -> None:
+    """Raise SetupError if a projection would have a table or an index that another has."""
+    studios = (metadata, accounts.metadata, idempotency.metadata)
+    taken = {name: "the studio" for one in studios for name in _names(one)}
+    for projection in projections:
+        for name in _names(projection.tables):
+            if name in taken:
+                raise SetupError(
+                    f"The view {projection.name} has a table or an index {name}, as {taken[name]} "
+                    "has; one of them needs another name."
+                )
+            taken[name] = f"the view {projection.name}"
+
+
+def _names(declared: MetaData) -> Iterator[str]:
+    for table in declared.sorted_tables:
+        yield str(table.name)
+        yield from (str(index.name) for index in table.indexes)
+
+
+def _make_anew(connection: SyncConnection, projection: Projection) -> None:
+    """Make a projection's tables where other ones, and their indexes, may stand."""
+    quote = connection.dialect.identifier_preparer.quote
+    for table in reversed(projection.tables.sorted_tables):
+        table.drop(connection, checkfirst=True)
+        for index in table.indexes:
+            connection.execute(text(f"DROP INDEX IF EXISTS {quote(str(index.name))}"))
+    projection.tables.create_all(connection)
 
 
 async def read_checkpoint(

@@ -17,7 +17,7 @@ from reyna.content import Processor, ProcessorSpec, Readiness
 from reyna.domain.event import Boundary, Meta, type_of
 from reyna.domain.processor import BackfillRequested, ProcessorRegistered, ProcessorRequested
 from reyna.domain.schema import SYSTEM
-from reyna.errors import SetupError, WrongExpectedSeq
+from reyna.errors import Malformed, NotFound, SetupError, WrongExpectedSeq
 from reyna.ids import new_id, now
 from reyna.judge import drafts
 from reyna.log import subjects
@@ -62,10 +62,12 @@ class Workers:
     async def register(self) -> None:
         """Make the installed processors known in the log, each new version once.
 
-        Raises SetupError for one whose settings schema is none.
+        Raises SetupError for one whose settings schema is none, or whose output schema is not
+        there.
         """
         for found in self._processors.values():
             _check_settings_schema(found.spec)
+            await self._check_output_schema(found.spec)
             self._registered[found.spec.processor_id] = await self._register(found.spec)
         await self._means.running.prepare()
         await self._means.budgets.prepare()
@@ -81,6 +83,15 @@ class Workers:
                 tasks.create_task(dispatcher.run(), name=f"worker {found.spec.processor_id}")
             if self._processors:
                 tasks.create_task(self._backfills().run(), name=BACKFILLS)
+
+    async def _check_output_schema(self, spec: ProcessorSpec) -> None:
+        try:
+            await self._means.schemas.find(SYSTEM, spec.output_schema_id)
+        except (NotFound, Malformed) as error:
+            raise SetupError(
+                f"The processor {spec.processor_id} makes {spec.output_schema_id}, a schema that no"
+                " installed package ships."
+            ) from error
 
     def _dispatcher(self, found: Processor) -> Dispatcher:
         spec = found.spec
@@ -123,6 +134,7 @@ class Workers:
             subscribe_events=spec.subscribe_events,
             settings_schema=spec.settings_schema,
             default_active=spec.default_active,
+            also_reads=spec.also_reads,
         )
         boundary = Boundary(SYSTEM, "processor", spec.processor_id)
         while True:
@@ -145,7 +157,7 @@ def _filters(spec: ProcessorSpec) -> list[str]:
     """
     verbs = {type_.removeprefix("blob.") for type_ in spec.subscribe_events} | {"updated"}
     return [
-        *(subjects.of_content(verb, spec.input_schema_id) for verb in sorted(verbs)),
+        *(subjects.of_content(verb, one) for verb in sorted(verbs) for one in spec.reads),
         subjects.of_runs(None, ProcessorRequested.VERB, spec.processor_id),
     ]
 
