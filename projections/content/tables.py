@@ -64,7 +64,8 @@ blobs = Table(
     Column("deleted", Boolean, nullable=False),
     # At the end: a database reads a long row only as far as it has to.
     Column("data", Text, nullable=False),
-    Index("blob_versions_by_blob", "blob_id", "until"),
+    # The fold asks by the id alone.
+    Index("blob_versions_by_blob", "blob_id", "user_id", "until"),
     Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
     Index(
         "blob_versions_by_age",
