@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from processors import _local_model, _prompts
-from processors._prompts import Task
+from processors._prompts import Prompt
 from processors._wire import Chat, Connection, Deadlines
 from reyna.content import Readiness
 from reyna.errors import SetupError, Transient
 from reyna.settings import Settings
-
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +45,7 @@ NOT_OPEN = "The text expansion is not running."
 _DEMO_OPTIONS = {"max_tokens": 512, "temperature": 0.3, "min_p": 0.05, "repeat_penalty": 1.1}
 # Tokens of text that the demo model does justice to at a time, and that a hosted one will write at
 # a time: asked for more, it grows terse.
-_DEMO_PIECE = 200
+_DEMO_PIECE = 120
 _HOSTED_ANSWER = 2500
 
 
@@ -61,7 +57,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     chat: Chat
-    prompt: Callable[[Task], Sequence[ChatCompletionMessageParam]]
+    prompt: Prompt
     prompt_version: str
     window: int
     longest_piece: int

@@ -6,7 +6,7 @@ model does not follow instructions well: it gets two examples and the plainest r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -80,6 +80,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     before: str = ""
 
 
+class Prompt(Protocol):
+    """The messages that a task is asked with."""
+
+    def __call__(self, task: Task) -> list[ChatCompletionMessageParam]:
+        """The messages for one task."""
+
+
 def for_hosted(task: Task) -> list[ChatCompletionMessageParam]:
     """The messages for a model that follows instructions."""
     mark, before = "text", "before"
@@ -105,8 +112,8 @@ def for_hosted(task: Task) -> list[ChatCompletionMessageParam]:
 
 
 def for_demo(task: Task) -> list[ChatCompletionMessageParam]:
-    """The messages for the small local model. It is not shown what was written before: it would
-    write that again.
+    """The messages for the small local model. It knows no lengths, and is not shown what was
+    written before: shown it, three parts of seven came out as that again, over and over.
     """
     messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": _DEMO_ROLE}]
     for rough, full in _DEMO_EXAMPLES:

@@ -26,8 +26,9 @@ from reyna.content import Progress
 from reyna.errors import Permanent, Transient
 
 MAX_PIECES = 200
-# How often a piece is tried at once, and the seconds that are waited for that at most.
+# How often a piece is tried at once, and the seconds that are waited for that at first and at most.
 TRIES = 3
+FIRST_WAIT = 1.0
 LONGEST_WAIT = 60.0
 
 # Tokens of what was written before, told for continuity; and of a piece that is worth writing out.
@@ -75,7 +76,7 @@ class Manuscript(msgspec.Struct):
 
     def cut_smaller(self) -> bool:
         """Halve the pieces ahead, if they were not before; says whether it did."""
-        size = self.size // 2
+        size = min(self.size, tokens_in(self.ahead[0].text)) // 2
         if self.smaller or size < _SMALLEST:
             return False
         self.ahead = deque(part for piece in self.ahead for part in split_more(piece, size))
@@ -152,7 +153,7 @@ class Author:
             except Transient as error:
                 wait = error.retry_after
                 if wait is None:
-                    wait = 2.0**tries * random.uniform(0.5, 1)
+                    wait = FIRST_WAIT * 2.0 ** (tries - 1) * random.uniform(0.5, 1.5)
                 # Without anything paid for, waiting is better done by who runs this.
                 can_wait = manuscript.passages and wait <= LONGEST_WAIT and tries < TRIES
                 if outlet.was_heard or not can_wait:
@@ -187,7 +188,9 @@ class Author:
                 "The model ran out of room before it had expanded the text: ask for a smaller"
                 " length factor, or set a model with room for a longer answer."
             )
-        if answer.cut_short or tokens_in(text) < tokens_in(manuscript.ahead[0].text):
+        # Another language may take fewer tokens for the same.
+        least = tokens_in(manuscript.ahead[0].text) / (2 if self._task.language else 1)
+        if answer.cut_short or tokens_in(text) < least:
             began = f"{text[:_QUOTED]}…" if len(text) > _QUOTED else text
             raise Transient(
                 TOO_SMALL
