@@ -228,6 +228,9 @@ def _rename(connection: SyncConnection, projection: Projection, mark: str) -> No
     for table in projection.tables.sorted_tables:
         old, new = quote(table.name + mark), quote(table.name)
         connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+        if connection.dialect.name == "postgresql":
+            # Else its planner knows nothing of them for a minute, and a list may take as long.
+            connection.execute(text(f"ANALYZE {new}"))
 
 
 def _drop_left_over(connection: SyncConnection, projection: Projection) -> None:
