@@ -12,7 +12,16 @@ import msgspec
 from sqlalchemy import Table, bindparam, select, update
 
 from projections.content import search
-from projections.content.tables import FOREVER, blobs, buckets, filings, fills, tags, texts
+from projections.content.tables import (
+    EMBEDDING,
+    FOREVER,
+    blobs,
+    buckets,
+    filings,
+    fills,
+    tags,
+    texts,
+)
 from reyna.api.views import tag_lines
 from reyna.content import Tx
 from reyna.domain.blob import (
@@ -71,7 +80,11 @@ class Fold:
             await self._close_rows(table, rows)
         for table, rows in self._new.items():
             await self._tx.insert(table, rows)
-        await search.add(self._tx, texts, [_searched(row) for row in self._new[blobs]])
+        await search.add(self._tx, texts, self._searched())
+
+    def _searched(self) -> list[search.Version]:
+        """The new versions that have words."""
+        return [_searched(row) for row in self._new[blobs] if row["schema_id"] != EMBEDDING]
 
     async def _load(self) -> None:
         blob_ids, bucket_ids, filled = _touched(self._records)

@@ -59,7 +59,7 @@ from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
-from reyna.content import Asked, Processor, Projection, RunIndex
+from reyna.content import Asked, Embedder, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
@@ -143,18 +143,18 @@ async def studio(
         replay = Replay(log, views)
         hub = Hub(log, core.boundaries)
         projector = Projector(log.connection, views, projections)
-        presence = Presence(log.connection, workers)
-        await presence.listen()
+        presence = await Presence.open(log.connection, workers)
         runs = RunCommands(
             core.handler, log, core.boundaries, instances, _who_asked(views, projections)
         )
+        embedder = next((one for one in processors if isinstance(one, Embedder)), None)
         routes = [
             *_content_routes(core, settings, hub),
             *processor_routes.routes(
                 InstanceCommands(core.handler, core.boundaries, instances), runs
             ),
             *proof.routes(replay, views, projections),
-            *(view_router(one, views, log, presence.readiness) for one in projections),
+            *(view_router(one, views, log, presence.readiness, embedder) for one in projections),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, core, hub, looked_at, routes)

@@ -196,7 +196,11 @@ class Journal:
         )
 
     async def _places(self) -> tuple[str, ...]:
-        """The buckets that the source is in by now, or the one that it is."""
+        """Where to file what was made: the buckets that the source is in by now, or the one that
+        it is; nowhere if the processor wants it so.
+        """
+        if not self._spec.filed:
+            return ()
         if self._bucket_id is not UNSET:
             tree = await self._boundaries.tree(self._owner, fresh=True)
             return (self._bucket_id,) if tree.is_live(self._bucket_id) else ()
