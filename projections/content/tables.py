@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Index,
     Integer,
     MetaData,
@@ -18,13 +19,21 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
+    text,
 )
 
 from projections.content import search
 from reyna.api.views import CallersView
-from reyna.content import OWNER
+from reyna.content import LATE, OWNER
 
 FOREVER = 2**63 - 1
+
+EMBEDDING = "embedding-v1"
+"""The schema of embeddings. They are blobs, but an index and no content: lists that do not ask for
+them leave them out."""
+_EMBEDDINGS = text(f"schema_id = '{EMBEDDING}'")
+_OTHERS = text(f"schema_id <> '{EMBEDDING}'")
 
 metadata = MetaData()
 # Ranks are ordered as plain ASCII; PostgreSQL's own order may be a language's.
@@ -43,7 +52,6 @@ blobs = Table(
     Column("schema_id", String(80), nullable=False),
     Column("processor_id", String(64)),
     Column("parent_id", String(64)),
-    Column("data", Text, nullable=False),
     Column("title", Text),
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
@@ -54,11 +62,37 @@ blobs = Table(
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),
-    Index("blob_versions_by_blob", "user_id", "blob_id", "until"),
-    Index("blob_versions_by_parent", "user_id", "parent_id", "until"),
-    Index("blob_versions_by_age", "user_id", "created_at", "blob_id", "until"),
-    Index("blob_versions_by_change", "user_id", "updated_at", "blob_id", "until"),
-    Index("blob_versions_by_schema", "user_id", "schema_id", "created_at", "blob_id", "until"),
+    # At the end: a database reads a long row only as far as it has to.
+    Column("data", Text, nullable=False),
+    # The fold asks by the id alone.
+    Index("blob_versions_by_blob", "blob_id", "user_id", "until"),
+    Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
+    Index(
+        "blob_versions_by_age",
+        *("user_id", "created_at", "blob_id", "until"),
+        sqlite_where=_OTHERS,
+        postgresql_where=_OTHERS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_by_change",
+        *("user_id", "updated_at", "blob_id", "until"),
+        sqlite_where=_OTHERS,
+        postgresql_where=_OTHERS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_of_embeddings",
+        *("user_id", "since"),
+        sqlite_where=_EMBEDDINGS,
+        postgresql_where=_EMBEDDINGS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_by_schema",
+        *("user_id", "schema_id", "created_at", "blob_id", "until"),
+        info=LATE,
+    ),
 )
 """All versions of all blobs. `data_seq` is the seq of the last change of `data`."""
 
@@ -100,7 +134,7 @@ fills = Table(
     Column("user_id", String(64), nullable=False),
     Column("blobs", Integer, nullable=False),
     Column("filed_seq", BigInteger, nullable=False),
-    Index("bucket_fills_by_user", "user_id", "until"),
+    Index("bucket_fills_by_user", "user_id", "until", info=LATE),
 )
 """How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
 that filed one or took one out, 0 without any."""
@@ -125,9 +159,10 @@ buckets = Table(
     Index(
         "bucket_versions_by_parent",
         *("user_id", "parent_bucket_id", "until", "hidden", "rank", "bucket_id"),
+        info=LATE,
     ),
-    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until"),
-    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until"),
+    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until", info=LATE),
+    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until", info=LATE),
 )
 """All versions of all buckets. `hidden`: in the trash, itself or with one above it; `seq` is the
 bucket's own last event's, where `since` may be that of an event of one above it."""
@@ -137,7 +172,18 @@ texts = search.declare(metadata)
 """The words of each version of a blob, by its `since`."""
 
 
-def holds(table: Table, view: CallersView) -> ColumnElement[bool]:
+def is_embedding(table: FromClause) -> ColumnElement[bool]:
+    """Whether a version of a blob is an embedding."""
+    # Written out, because a database does not use a partial index for a value it is given later.
+    return table.c.schema_id == bindparam(None, EMBEDDING, literal_execute=True)
+
+
+def is_listed(table: FromClause) -> ColumnElement[bool]:
+    """Whether a version of a blob is content, not an index of it."""
+    return table.c.schema_id != bindparam(None, EMBEDDING, literal_execute=True)
+
+
+def holds(table: FromClause, view: CallersView) -> ColumnElement[bool]:
     """Whether a row holds at the moment that the caller looks at."""
     if view.at is None:
         return table.c.until == FOREVER

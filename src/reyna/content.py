@@ -16,19 +16,22 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from sqlalchemy import MetaData, Table
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import Index, MetaData, Table
+from sqlalchemy.engine import CursorResult, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable, quoted_name
-from sqlalchemy.sql.dml import Insert
 
 import schemas as shipped
+from reyna.database import Writer
+from reyna.domain.processor import file_id_of
+from reyna.domain.subtree import Contents
 from reyna.errors import SetupError
 from reyna.log.record import Record
 from reyna.settings import Settings
 
 Row = Mapping[str, object]
+LATE = {"late": True}
+"""The `info` of an index that queries need and the fold does not: a rebuild makes it at its end."""
 
 USER = "user_id"
 """The column that says whose a row is."""
@@ -40,22 +43,43 @@ tables that has it, and the column by which both know a row. Proofs are made for
 
 class Tables:
     """A projection's tables under the names they have now, or under those of a rebuild
-    beside them.
+    beside them. `late` are the indexes that the latter are still without.
     """
 
     def __init__(self, declared: MetaData, suffix: str = "") -> None:
         self.metadata = MetaData()
+        self._writers: dict[tuple[str, tuple[str, ...], bool], Writer] = {}
         self._by_name = {
             table.name: table.to_metadata(self.metadata, name=table.name + suffix)
             for table in declared.sorted_tables
         }
-        for table in self.metadata.sorted_tables:
-            for index in table.indexes:
-                index.name = quoted_name(f"{index.name}{suffix}", quote=None)
+        self.late: list[Index] = []
+        if suffix:
+            for table in declared.sorted_tables:
+                self._set_apart(table, suffix)
 
     def __getitem__(self, declared: Table) -> Table:
         """The table that stands for the declared one."""
         return self._by_name[declared.name]
+
+    def writer(
+        self, dialect: Dialect, declared: Table, names: tuple[str, ...], upsert: bool
+    ) -> Writer:
+        """What writes rows with columns of these names, made once."""
+        key = (declared.name, names, upsert)
+        if key not in self._writers:
+            self._writers[key] = Writer.prepare(dialect, self[declared], names, upsert)
+        return self._writers[key]
+
+    def _set_apart(self, declared: Table, suffix: str) -> None:
+        """Give the indexes of a table names of their own, and put the late ones off."""
+        late = {index.name for index in declared.indexes if index.info == LATE}
+        table = self[declared]
+        for index in list(table.indexes):
+            if index.name in late:
+                table.indexes.remove(index)
+                self.late.append(index)
+            index.name = quoted_name(f"{index.name}{suffix}", quote=None)
 
 
 class Tx:
@@ -79,25 +103,18 @@ class Tx:
         return result
 
     async def insert(self, declared: Table, rows: Sequence[Row]) -> None:
-        """Insert rows, all with the same columns."""
-        if rows:
-            await self.connection.execute(self[declared].insert(), rows)
+        """Insert rows, all with the same columns; SQLAlchemy's own defaults are not filled in."""
+        await self._write(declared, rows, upsert=False)
 
     async def upsert(self, declared: Table, rows: Sequence[Row]) -> None:
         """Insert rows by primary key; what is there already is replaced in the columns given."""
-        if not rows:
-            return
-        table = self[declared]
-        dialect = sqlite if self.connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table)
-        keys = [column.name for column in table.primary_key]
-        values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        upsert: Insert = (
-            statement.on_conflict_do_update(index_elements=keys, set_=values)
-            if values
-            else statement.on_conflict_do_nothing(index_elements=keys)
-        )
-        await self.connection.execute(upsert, rows)
+        await self._write(declared, rows, upsert=True)
+
+    async def _write(self, declared: Table, rows: Sequence[Row], *, upsert: bool) -> None:
+        if rows:
+            names = tuple(rows[0])
+            writer = self.tables.writer(self.connection.dialect, declared, names, upsert)
+            await self.connection.exec_driver_sql(writer.sql, writer.parameters(rows))
 
 
 class Projection(ABC):
@@ -125,10 +142,12 @@ class Projection(ABC):
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor declares of itself.
 
+    One that reads `bucket-v1` is given a bucket with all below it, and is run by hand alone.
     `also_reads`: schemas whose blobs it takes beside those of `input_schema_id`; `Source.schema_id`
     says which one it was given. `default_active`: on for everybody until switched off. A property
     of the settings schema with `"writeOnly": true` or `"format": "password"` is a secret.
-    `attempt_timeout`: seconds after which an attempt is given up.
+    `attempt_timeout`: seconds after which an attempt is given up. `filed`: what it makes is put
+    into the buckets that its source is in.
     """
 
     processor_id: str
@@ -138,6 +157,7 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     input_schema_id: str
     output_schema_id: str
     also_reads: tuple[str, ...] = ()
+    filed: bool = True
     subscribe_events: tuple[str, ...] = ("blob.created", "blob.derived")
     settings_schema: msgspec.Raw = msgspec.Raw(b"{}")
     default_active: bool = False
@@ -152,23 +172,46 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The blob that a processor is given. `data` is JSON that is valid under `schema_id`, which is
     one that the processor reads; `settings` JSON that is valid under the settings schema, its
-    defaults filled in and its secrets readable.
+    defaults filled in and its secrets readable. `derived_id` is the id that the derived blob will
+    have.
+
+    A processor that reads `bucket-v1` is given a bucket: `data` says what it is, `contents` what is
+    in it, and there is no `blob_id`.
     """
 
     owner: str
-    blob_id: str
+    blob_id: str = ""
     schema_id: str
     data: msgspec.Raw
     title: str | None = None
     settings: msgspec.Raw = msgspec.Raw(b"{}")
+    derived_id: str = ""
+    bucket_id: str | None = None
+    contents: Contents | None = None
+
+    def file_id(self, key: str) -> str:
+        """The id of the blob that the derived file `key` will become."""
+        return file_id_of(self.derived_id, key)
+
+
+class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a processor made beside its derived blob: it becomes a blob of `media-v1` below
+    that one. `key` names it among the files of its run; `content_type` is believed.
+    """
+
+    key: str
+    file_name: str
+    content_type: str
+    content: bytes
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor made. `data` is JSON that must be valid under the output schema; `cost` is
-    in US dollars.
+    in US dollars. The blob and all `files` appear together or not at all.
     """
 
     data: msgspec.Raw
+    files: tuple[DerivedFile, ...] = ()
     title: str | None = None
     model: str | None = None
     prompt_version: str | None = None
@@ -216,6 +259,23 @@ class Processor(Protocol):
 
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Make the derived content."""
+
+
+class Embedding(msgspec.Struct, frozen=True):
+    """Where a text stands in the space of `model`: `vector` is 32-bit floats, little-endian, of
+    length 1 together.
+    """
+
+    model: str
+    vector: bytes
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A processor that embeds texts, and can do so with a question in the meantime."""
+
+    async def embed(self, question: str) -> Embedding:
+        """The embedding of a question, within seconds. Raises Transient and Permanent."""
 
 
 class Asked(msgspec.Struct, frozen=True):
