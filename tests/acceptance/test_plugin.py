@@ -57,9 +57,7 @@ async def test_a_plugin_from_another_package_works_once_it_is_installed(tmp_path
     python = venv / "bin" / "python"
     await step(UV, "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT, folder=tmp_path)
     await step(UV, "build", "--quiet", "--wheel", "--out-dir", wheels, plugin, folder=tmp_path)
-    await step(
-        UV, "venv", "--quiet", "--python", sys.executable, venv, folder=tmp_path
-    )
+    await step(UV, "venv", "--quiet", "--python", sys.executable, venv, folder=tmp_path)
     (theirs,) = wheels.glob("reyna_word_count-*.whl")
     await step(
         *(UV, "pip", "install", "--quiet", "--python", python, "--find-links", wheels),
