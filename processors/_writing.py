@@ -144,7 +144,9 @@ class Author:
     async def _next(self, manuscript: Manuscript, progress: Progress) -> Answer:
         tries = 1
         while True:
-            outlet = Outlet(progress, manuscript.ahead[0].gap)
+            # The demo model fails too often for a piece to be heard before it is known to be good.
+            held_back = self._model.is_demo and bool(manuscript.passages)
+            outlet = Outlet(progress, manuscript.ahead[0].gap, held_back=held_back)
             try:
                 return await self._ask(manuscript, outlet)
             except TooLong:
@@ -174,6 +176,7 @@ class Author:
         answer = await self._model.chat.ask(self._model.prompt(task), outlet, self._options)
         text = await outlet.close()
         self._check(manuscript, answer, text)
+        await outlet.release()
         return msgspec.structs.replace(answer, text=text)
 
     def _check(self, manuscript: Manuscript, answer: Answer, text: str) -> None:
@@ -201,24 +204,31 @@ class Author:
 
 class Outlet:
     """Passes an answer on while it is written, after the blanks that stand before it, and without
-    labels and blanks around it.
+    labels and blanks around it. `held_back`: only when it is released, all at once.
     """
 
-    def __init__(self, progress: Progress, gap: str) -> None:
+    def __init__(self, progress: Progress, gap: str, *, held_back: bool = False) -> None:
         self._progress = progress
         self._gap = gap
+        self._held_back = held_back
         self._held = ""
-        self._heard: list[str] = []
+        self._taken: list[str] = []
 
     @property
     def was_heard(self) -> bool:
         """Whether any of it was passed on."""
-        return bool(self._heard)
+        return bool(self._taken) and not self._held_back
+
+    async def release(self) -> None:
+        """Pass on what was held back."""
+        if self._held_back:
+            self._held_back = False
+            await self._progress(self._gap + "".join(self._taken))
 
     async def __call__(self, text: str) -> None:
         """Take one piece."""
         self._held += text
-        if not self._heard:
+        if not self._taken:
             self._held = self._held.lstrip()
             if _LABEL.fullmatch(self._held, partial=True):
                 return
@@ -227,10 +237,10 @@ class Outlet:
 
     async def close(self) -> str:
         """All of it, when there is no more to come."""
-        if not self._heard and self._labelled():
+        if not self._taken and self._labelled():
             self._held = ""
         await self._pass_on()
-        return "".join(self._heard)
+        return "".join(self._taken)
 
     def _labelled(self) -> bool:
         return _LABEL.match(self._held) is not None
@@ -239,9 +249,10 @@ class Outlet:
         ready = self._held.rstrip()
         if ready:
             self._held = self._held[len(ready) :]
-            lead = "" if self._heard else self._gap
-            self._heard.append(ready)
-            await self._progress(lead + ready)
+            lead = "" if self._taken else self._gap
+            self._taken.append(ready)
+            if not self._held_back:
+                await self._progress(lead + ready)
 
 
 class Desk:

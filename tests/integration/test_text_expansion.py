@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -338,6 +339,31 @@ async def test_the_local_model_expands_a_text_and_says_that_it_is_a_demo(
     assert derived.tokens_out
     assert local.readiness().advice == DEMO
     assert "OPENAI_API_KEY" in DEMO
+
+
+@with_local
+async def test_the_local_model_expands_a_text_of_several_pieces(local: TextExpansion) -> None:
+    """Piece by piece it writes more than it could at once; what fails, the next attempt goes on
+    with.
+    """
+    several = (
+        "They laughed, and then they stopped laughing, because the bell rang. It rang only for"
+        " storms and for the drowned. There was no wind. Along the quay doors opened and people"
+        " came out with flour on their hands, and all of them counted boats.\n\n"
+        "She thought of the house on the hill, of its eleven windows, of how far one could see from"
+        " up there. Whoever lived there would see every boat, every day. She was not sure any more"
+        " that she wanted it."
+    )
+    for _ in range(5):
+        listener = Listener()
+        with contextlib.suppress(Transient):
+            derived = await local.run(source(several), listener)
+            assert text_of(derived).expanded == "".join(listener.pieces)
+            assert "\n\n" in text_of(derived).expanded
+            assert derived.tokens_in
+            assert derived.tokens_in > 2 * 300
+            return
+    pytest.fail("it never succeeds")
 
 
 @with_local

@@ -58,6 +58,24 @@ async def test_what_is_heard_is_what_is_kept() -> None:
     assert heard == "\n\n" + kept
 
 
+async def test_what_is_held_back_is_heard_when_it_is_released() -> None:
+    """Then it comes all at once, after the blanks that stand before it."""
+    heard: list[str] = []
+
+    async def listen(text: str) -> None:
+        heard.append(text)
+
+    outlet = Outlet(listen, "\n\n", held_back=True)
+    for piece in ("One ", "two.", "\n"):
+        await outlet(piece)
+    assert await outlet.close() == "One two."
+    assert not heard
+    assert not outlet.was_heard
+    await outlet.release()
+    assert heard == ["\n\nOne two."]
+    assert outlet.was_heard
+
+
 class Clock:
     """A clock that is set by hand."""
 
