@@ -1,11 +1,10 @@
-"""A manuscript as a PDF, typeset by Typst from `_manuscript.typ`. Owns what is left of a text when
-it does not fit a line, and which scripts have fonts.
+"""A manuscript as a PDF, typeset by Typst from `_manuscript.typ`. Owns where a word breaks that
+fits on no line.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import datetime
 from importlib.resources import files
 
@@ -17,8 +16,6 @@ from processors._manuscript import Block, Manuscript, PageSize, Piece
 _SOURCE = files(__package__).joinpath("_manuscript.typ").read_bytes()
 # Longer than any line, and of a script that has blanks between its words.
 _ENDLESS = re.compile("[^\\s\u2e80-\U0010ffff]{40}(?=[^\\s\u2e80-\U0010ffff])")
-# Typst's own fonts have them; for others the machine's fonts are taken.
-_COVERED = frozenset({"LATIN", "GREEK", "CYRILLIC", "HEBREW", "MODIFIER", "FEMININE", "MASCULINE"})
 
 
 class _Chapter(msgspec.Struct):
@@ -66,20 +63,6 @@ def pdf_of(manuscript: Manuscript, page_size: PageSize) -> bytes:
     )
     assert isinstance(made, bytes)
     return made
-
-
-def other_scripts(manuscript: Manuscript) -> list[str]:
-    """The scripts in a book, by their names in Unicode, for which a PDF needs fonts of the
-    machine's.
-    """
-    letters: set[str] = set(manuscript.title + (manuscript.author or ""))
-    for chapter in manuscript.chapters:
-        letters.update(chapter.title)
-        for block in chapter.blocks:
-            letters.update(block.text)
-    names = (unicodedata.name(one, "") for one in letters if unicodedata.category(one)[0] == "L")
-    scripts = {name.split(maxsplit=1)[0].split("-")[0] for name in names if name}
-    return sorted(script.lower() for script in scripts - _COVERED)
 
 
 def _fitting(block: Block) -> Block:

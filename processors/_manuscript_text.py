@@ -14,7 +14,7 @@ from typing import Literal
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from processors._manuscript import Block, Kind, Piece, Style
+from processors._manuscript import Block, Kind, Manuscript, Piece, Style
 
 Markup = Literal["plain", "markdown"]
 
@@ -27,6 +27,8 @@ _NOT_FOR_BOOKS = re.compile(
 )  # fmt: skip
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n\s*")
 _BLANKS = re.compile(r"[^\S\n\u00a0\u3000]+")
+# Fonts that come with the typesetter have them; for others the machine's fonts are taken.
+_COVERED = frozenset({"LATIN", "GREEK", "CYRILLIC", "HEBREW", "MODIFIER", "FEMININE", "MASCULINE"})
 _WORDS = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
@@ -74,6 +76,20 @@ def is_rtl(text: str) -> bool:
         if direction in {"L", "R", "AL"}:
             return direction != "L"
     return False
+
+
+def other_scripts(manuscript: Manuscript) -> list[str]:
+    """The scripts in a book, by their names in Unicode, for which a PDF needs fonts of the
+    machine's.
+    """
+    letters: set[str] = set(manuscript.title + (manuscript.author or ""))
+    for chapter in manuscript.chapters:
+        letters.update(chapter.title)
+        for block in chapter.blocks:
+            letters.update(block.text)
+    names = (unicodedata.name(one, "") for one in letters if unicodedata.category(one)[0] == "L")
+    scripts = {name.split(maxsplit=1)[0].split("-")[0] for name in names if name}
+    return sorted(script.lower() for script in scripts - _COVERED)
 
 
 def _plain(text: str) -> Iterator[Block]:

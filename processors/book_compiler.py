@@ -17,8 +17,8 @@ import msgspec
 
 from processors._manuscript import Format, Manuscript, Order, Printed
 from processors._manuscript_outline import TEXTS, Settings, manuscript_of
-from processors._manuscript_pdf import other_scripts
 from processors._manuscript_press import Press
+from processors._manuscript_text import other_scripts
 from reyna.content import Derived, DerivedFile, ProcessorSpec, Progress, Readiness, Source
 from reyna.domain.bucket import BUCKET_SCHEMA
 from reyna.errors import Permanent

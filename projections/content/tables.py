@@ -134,7 +134,12 @@ fills = Table(
     Column("user_id", String(64), nullable=False),
     Column("blobs", Integer, nullable=False),
     Column("filed_seq", BigInteger, nullable=False),
-    Index("bucket_fills_by_user", "user_id", "until", info=LATE),
+    # All of a row, so that the rows themselves are not looked up.
+    Index(
+        "bucket_fills_by_user",
+        *("user_id", "until", "bucket_id", "since", "blobs", "filed_seq"),
+        info=LATE,
+    ),
 )
 """How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
 that filed one or took one out, 0 without any."""

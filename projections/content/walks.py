@@ -116,10 +116,15 @@ def ranked(hits: CTE, wanted: Query, *, most: int) -> Query:
     )
 
 
-def living_buckets(view: CallersView) -> Query:
-    """The caller's buckets that are there at the moment asked for."""
+def living_buckets(view: CallersView, *, by_id: bool = False) -> Query:
+    """The caller's buckets that are there at the moment asked for; `by_id` if ids say which.
+
+    Without statistics SQLite takes what one user has for a few rows, and looks through all of them
+    rather than follow some ids. As an expression the owner is no way into an index.
+    """
+    owner = func.coalesce(buckets.c.user_id, "") if by_id else buckets.c.user_id
     return select(buckets).where(
-        buckets.c.user_id == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
+        owner == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
     )
 
 

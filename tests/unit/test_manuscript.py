@@ -20,9 +20,16 @@ from processors._manuscript import Block, Chapter, Manuscript, Order, Piece
 from processors._manuscript_epub import epub_of
 from processors._manuscript_markdown import escaped, markdown_of
 from processors._manuscript_outline import Settings, manuscript_of
-from processors._manuscript_pdf import other_scripts, pdf_of
+from processors._manuscript_pdf import pdf_of
 from processors._manuscript_press import Press, print_all
-from processors._manuscript_text import blocks_of, clean, is_rtl, line, words_in
+from processors._manuscript_text import (
+    blocks_of,
+    clean,
+    is_rtl,
+    line,
+    other_scripts,
+    words_in,
+)
 from reyna.domain.subtree import FiledBlob, FilledBucket
 from reyna.errors import Permanent
 from tests.books import XHTML, chapter_texts, contents_of, documents, outline_of, text_of

@@ -28,7 +28,7 @@ from reyna.log.record import Record
 from reyna.log.stream import Log
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.circuits import Circuits
-from reyna.runtime.journal import Journal
+from reyna.runtime.journal import Journal, check_files
 from reyna.runtime.running import OutOfTime, Running, Stop, Stopped
 from reyna.runtime.writing import ProgressWriter
 
@@ -40,9 +40,6 @@ MAX_LOST = 10
 MAX_HOPS = 8
 FIRST_DELAY = 2.0
 MAX_DELAY = 300.0
-# What one run may make beside its blob.
-MAX_FILES = 16
-MAX_FILE_BYTES = 128 * 1024 * 1024
 # The longest that a provider's Retry-After is believed, in seconds.
 MAX_RETRY_AFTER = 3600.0
 
@@ -249,7 +246,7 @@ class Attempt:
             raise
         self._circuits.succeeded(self._owner)
         await writer.flush()
-        _check_files(derived)
+        check_files(derived)
         return derived
 
     async def _completed(self, journal: Journal, derived: Derived) -> None:
@@ -274,18 +271,6 @@ class Attempt:
         """The run if it was cancelled meanwhile."""
         run = await self._means.boundaries.run(self._owner, self._run_id)
         return run if run is not None and run.status == "cancelled" else None
-
-
-def _check_files(derived: Derived) -> None:
-    """Raise Permanent for files that are too many or too large, or have the same key."""
-    if len({file.key for file in derived.files}) < len(derived.files):
-        raise Permanent("Two of the files that it made have the same key.")
-    size = sum(len(file.content) for file in derived.files)
-    if len(derived.files) > MAX_FILES or size > MAX_FILE_BYTES:
-        raise Permanent(
-            f"It made {len(derived.files)} files of {size} bytes; at most {MAX_FILES} with"
-            f" {MAX_FILE_BYTES} bytes together are kept."
-        )
 
 
 def _delay(error: Exception, attempts: int) -> float:

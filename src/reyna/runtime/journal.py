@@ -27,7 +27,7 @@ from reyna.domain.processor import (
     derived_id_of,
     file_id_of,
 )
-from reyna.errors import LogUnavailable, WrongExpectedSeq
+from reyna.errors import LogUnavailable, Permanent, WrongExpectedSeq
 from reyna.ids import id_of, now
 from reyna.log.media import MediaStore
 from reyna.log.progress import Progress
@@ -37,6 +37,9 @@ from reyna.log.stream import Draft, Guard, Log
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 2000
+# Files that one run may make beside its blob, and their bytes together.
+MAX_FILES = 16
+MAX_FILE_BYTES = 128 * 1024 * 1024
 
 
 class Journal:
@@ -256,4 +259,16 @@ class Journal:
             hops=source.hops + 1,
             lineage=(*source.lineage, *dict.fromkeys(one for one in above if one)),
             via=(*source.via, self._spec.processor_id),
+        )
+
+
+def check_files(derived: Derived) -> None:
+    """Raise Permanent for files that are too many or too large, or have the same key."""
+    if len({file.key for file in derived.files}) < len(derived.files):
+        raise Permanent("Two of the files that it made have the same key.")
+    size = sum(len(file.content) for file in derived.files)
+    if len(derived.files) > MAX_FILES or size > MAX_FILE_BYTES:
+        raise Permanent(
+            f"It made {len(derived.files)} files of {size} bytes; at most {MAX_FILES} with"
+            f" {MAX_FILE_BYTES} bytes together are kept."
         )
