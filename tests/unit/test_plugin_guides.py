@@ -13,9 +13,8 @@ from reyna.content import ProcessorSpec
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "guides"
 PACKAGE = ROOT / "docs" / "examples" / "reyna-word-count"
-SHOWN = re.compile(
-    r"`([\w./-]+)`:\n\n```(?:python|json|toml)\n(.*?)^```$", re.DOTALL | re.MULTILINE
-)
+BLOCK = r"```(?:python|json|toml)\n"
+SHOWN = re.compile(rf"`([\w./-]+)`:\n\n{BLOCK}(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("guide", ["write-a-processor.md", "write-a-projection.md"])
@@ -23,7 +22,7 @@ def test_the_code_of_a_guide_is_the_packages(guide: str) -> None:
     """Every block of code is a file of the package as it stands, named before it."""
     text = (GUIDES / guide).read_text()
     shown = SHOWN.findall(text)
-    assert len(shown) == len(re.findall(r"^```(?:python|json|toml)$", text, re.MULTILINE))
+    assert len(shown) == len(re.findall(BLOCK, text))
     for name, block in shown:
         assert block == (PACKAGE / name).read_text(), name
 
@@ -37,8 +36,7 @@ def test_the_examples_stay_short(name: str, most: int) -> None:
 
 def test_every_field_of_a_spec_is_explained() -> None:
     """The guide's table has each field of ProcessorSpec, with its default."""
-    rows = re.findall(
-        r"^\| (`.*?`) \|", (GUIDES / "write-a-processor.md").read_text(), re.MULTILINE
-    )
+    guide = (GUIDES / "write-a-processor.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", guide, re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert named == {field.name for field in msgspec.structs.fields(ProcessorSpec)}

@@ -11,6 +11,7 @@ import msgspec
 from reyna import content
 from reyna.commands.instances import check, with_defaults
 from reyna.content import Derived, Processor, Source
+from reyna.domain.bucket import BUCKET_SCHEMA
 from reyna.ids import new_id
 from reyna.judge import drafts
 from reyna.settings import Settings
@@ -44,10 +45,12 @@ async def attempt(
 
     Raises what the processor raises (Permanent, Transient), `reyna.errors.Invalid` for settings
     that do not fit it, and AssertionError when it is not ready, when it does not read the schema,
-    and for data, given or made, that is not valid.
+    and for data, given or made, that is not valid. One that reads buckets needs a running studio.
     """
     spec = processor.spec
     schema_id = schema_id or spec.input_schema_id
+    if schema_id == BUCKET_SCHEMA:
+        raise AssertionError(f"{spec.processor_id} reads buckets: run it in a studio.")
     if schema_id not in spec.reads:
         raise AssertionError(f"{spec.processor_id} does not read {schema_id}.")
     shipped = {one.schema_id: msgspec.json.decode(one.definition) for one in content.schemas()}
@@ -62,6 +65,7 @@ async def attempt(
         data=msgspec.Raw(msgspec.json.encode(data)),
         title=title,
         settings=msgspec.Raw(msgspec.json.encode(with_defaults(wanted, settings or {}))),
+        derived_id=new_id(),
     )
     told: list[str] = []
 

@@ -86,16 +86,18 @@ async def derived_from(
     Raises AssertionError with the reason when the run has failed, TimeoutError after `within`
     seconds.
     """
-    seq: int | None = None
     async with asyncio.timeout(within), client.stream() as events:
         while True:
+            # What happened before the stream began is in no event: the views are waited for.
+            seq = events.seq
             async for blob in client.blobs.list(parent_id=blob_id, min_seq=seq):
                 if blob.processor_id == processor_id:
                     return blob
-            failed = client.processors.runs(processor_id, status="failed", blob_id=blob_id)
-            async for run in failed:
+            async for run in client.processors.runs(
+                processor_id, status="failed", blob_id=blob_id, min_seq=seq
+            ):
                 raise AssertionError(f"The run of {processor_id} failed: {run.error}")
-            seq = (await anext(events)).seq
+            await anext(events)
 
 
 class _Server(uvicorn.Server):
