@@ -1,42 +1,33 @@
-"""Queries of blobs: one, and lists by bucket, schema, source, tag or time."""
+"""A blob as it is answered, alone or in a list (`lists`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import msgspec
 from litestar import get
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath
 from litestar.response import Response
 from msgspec import UNSET, UnsetType
 from sqlalchemy import and_, select
 
-from projections.content import search, walks, words
-from projections.content.tables import blobs, buckets, filings, holds, texts
-from projections.content.walks import Query, Walk
+from projections.content.tables import blobs, buckets, filings, holds, is_listed
+from projections.content.walks import Query
 from reyna.api.views import (
-    DEFAULT_LIMIT,
     CallersView,
-    Cursor,
-    Limit,
     View,
-    decode_cursor,
-    encode_cursor,
 )
 from reyna.errors import NotFound
 from reyna.log.subjects import token
 
 _TAGS = msgspec.json.Decoder(tuple[str, ...])
-_Offset = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
-Sort = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
     """A blob at the moment asked for. `stale`: derived from a source that has changed since.
 
-    `excerpt`, in the answers to a search, is where it was found: HTML with `<mark>` and no other
-    tag.
+    In the answers to a search, `excerpt` is where it was found: HTML with `<mark>` and no other
+    tag; `similarity` is how near it is in meaning, 1 for the same.
     """
 
     blob_id: str
@@ -57,13 +48,7 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     excerpt: str | UnsetType = UNSET
-
-
-class BlobPage(msgspec.Struct, frozen=True):
-    """One page of blobs."""
-
-    items: list[Blob]
-    next_cursor: str | None
+    similarity: float | UnsetType = UNSET
 
 
 @get("/blobs/{blob_id:str}", tags=["blobs"])
@@ -75,79 +60,6 @@ async def get_blob(view: View, blob_id: FromPath[str]) -> Response[Blob]:
     if not found:
         raise NotFound(f"There is no blob {blob_id}.")
     return Response(found[0], headers={"ETag": f'"{found[0].seq}"'})
-
-
-@get("/blobs", tags=["blobs"])
-async def list_blobs(
-    view: View,
-    bucket_id: FromQuery[str | None] = None,
-    recursive: Annotated[
-        bool, QueryParameter(description="With `bucket_id`: also what is below it.")
-    ] = False,
-    schema_id: FromQuery[str | None] = None,
-    parent_id: FromQuery[str | None] = None,
-    tag: Annotated[str | None, QueryParameter(max_length=100)] = None,
-    trashed: Annotated[bool, QueryParameter(description="What is in the trash instead.")] = False,
-    q: Annotated[
-        str | None, QueryParameter(description="Words to search for; the best answers come first.")
-    ] = None,
-    sort: FromQuery[Sort] = "-created_at",
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> BlobPage:
-    """The caller's blobs, newest first unless `sort` says otherwise; with `q`, the best first."""
-    wanted = present(view, trashed=trashed)
-    if schema_id is not None:
-        wanted = wanted.where(blobs.c.schema_id == schema_id)
-    if parent_id is not None:
-        wanted = wanted.where(blobs.c.parent_id == token(parent_id))
-    if tag is not None and (bucket_id is not None or q is not None):
-        wanted = wanted.where(walks.has_tag(view, tag))
-    if q is not None:
-        if bucket_id is not None:
-            wanted = wanted.where(await walks.is_in(view, token(bucket_id), recursive=recursive))
-        return await _search(view, q, wanted, limit, cursor)
-    by = sort.lstrip("-")
-    if bucket_id is not None:
-        into = walks.below_bucket if recursive else walks.in_bucket
-        walk = await into(view, token(bucket_id), wanted, by)
-    elif tag is not None:
-        walk = walks.with_tag(view, tag, wanted, by)
-    elif parent_id is not None:
-        walk = walks.gathered(wanted.with_only_columns(blobs.c.since), by)
-    else:
-        walk = walks.along_blobs(wanted, by)
-    return await _page(view, walk, sort.startswith("-"), limit, cursor)
-
-
-async def _page(
-    view: CallersView, walk: Walk, descending: bool, limit: int, cursor: str | None
-) -> BlobPage:
-    after = None if cursor is None else decode_cursor(cursor, tuple[str, str])
-    found = await view.tuples(walk.page(descending=descending, after=after, most=limit + 1))
-    page = await read(view, [since for since, _, _ in found[:limit]])
-    more = encode_cursor(*found[limit - 1][1:]) if len(found) > limit else None
-    return BlobPage(page, more)
-
-
-async def _search(
-    view: CallersView, q: str, wanted: Query, limit: int, cursor: str | None
-) -> BlobPage:
-    """Those that answer a question, the best first. Ranks are no places: the cursor counts."""
-    question = words.parse(q)
-    offset = 0 if cursor is None else decode_cursor(cursor, tuple[_Offset])[0]
-    hits = search.matches(texts, view.connection.dialect.name, view.user_id, question)
-    query = walks.ranked(hits, wanted, offset=offset, most=limit + 1)
-    found = await view.tuples(query)
-    page = await read(view, [since for (since,) in found[:limit]])
-    shown = await search.excerpts(
-        question, [search.text_of(bytes(blob.data), blob.title, blob.tags) for blob in page]
-    )
-    items = [
-        msgspec.structs.replace(blob, excerpt=excerpt)
-        for blob, excerpt in zip(page, shown, strict=True)
-    ]
-    return BlobPage(items, encode_cursor(offset + limit) if len(found) > limit else None)
 
 
 def present(view: CallersView, *, trashed: bool = False) -> Query:
@@ -199,7 +111,7 @@ async def _derived(view: CallersView, blob_ids: Sequence[str]) -> dict[str, list
     query = (
         present(view)
         .with_only_columns(*columns)
-        .where(blobs.c.parent_id.in_(blob_ids), blobs.c.source_seq.is_not(None))
+        .where(blobs.c.parent_id.in_(blob_ids), blobs.c.source_seq.is_not(None), is_listed(blobs))
     )
     derived: dict[str, list[str]] = {}
     for parent_id, _, blob_id in sorted(await view.tuples(query)):
@@ -245,4 +157,4 @@ def _raw(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-routes = (get_blob, list_blobs)
+routes = (get_blob,)

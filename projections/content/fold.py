@@ -12,7 +12,16 @@ import msgspec
 from sqlalchemy import Table, bindparam, select, update
 
 from projections.content import search
-from projections.content.tables import FOREVER, blobs, buckets, filings, fills, tags, texts
+from projections.content.tables import (
+    EMBEDDING,
+    FOREVER,
+    blobs,
+    buckets,
+    filings,
+    fills,
+    tags,
+    texts,
+)
 from reyna.api.views import tag_lines
 from reyna.content import Tx
 from reyna.domain.blob import (
@@ -22,6 +31,7 @@ from reyna.domain.blob import (
     BlobDerived,
     BlobRestored,
     BlobUpdated,
+    Provenance,
 )
 from reyna.domain.bucket import (
     BucketBlobAdded,
@@ -70,7 +80,11 @@ class Fold:
             await self._close_rows(table, rows)
         for table, rows in self._new.items():
             await self._tx.insert(table, rows)
-        await search.add(self._tx, texts, [_searched(row) for row in self._new[blobs]])
+        await search.add(self._tx, texts, self._searched())
+
+    def _searched(self) -> list[search.Version]:
+        """The new versions that have words."""
+        return [_searched(row) for row in self._new[blobs] if row["schema_id"] != EMBEDDING]
 
     async def _load(self) -> None:
         blob_ids, bucket_ids, filled = _touched(self._records)
@@ -258,13 +272,22 @@ def _first_version(record: Record, event: BlobCreated | BlobDerived) -> Row:
         "processor_id": event.processor_id,
         "parent_id": event.parent_id,
         "provenance": msgspec.json.encode(provenance).decode() if provenance else None,
-        "source_seq": provenance.source_seq if provenance else None,
+        "source_seq": _source_seq(record, provenance),
         "data_seq": record.seq,
         "created_at": record.time,
         "updated_at": record.time,
         "deleted": False,
         **_content(event),
     }
+
+
+def _source_seq(record: Record, provenance: Provenance | None) -> int | None:
+    """The event up to which a blob knows its parent; a file that was made together with it knows
+    it as it was made.
+    """
+    if provenance is None:
+        return None
+    return provenance.source_seq if provenance.source_blob_id is not None else record.seq
 
 
 def _content(event: BlobContent) -> Row:

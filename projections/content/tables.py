@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    FromClause,
     Index,
     Integer,
     MetaData,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
+    text,
 )
 
 from projections.content import search
@@ -25,6 +28,12 @@ from reyna.api.views import CallersView
 from reyna.content import LATE, OWNER
 
 FOREVER = 2**63 - 1
+
+EMBEDDING = "embedding-v1"
+"""The schema of embeddings. They are blobs, but an index and no content: lists that do not ask for
+them leave them out."""
+_EMBEDDINGS = text(f"schema_id = '{EMBEDDING}'")
+_OTHERS = text(f"schema_id <> '{EMBEDDING}'")
 
 metadata = MetaData()
 # Ranks are ordered as plain ASCII; PostgreSQL's own order may be a language's.
@@ -58,15 +67,30 @@ blobs = Table(
     # The fold asks by the id alone.
     Index("blob_versions_by_blob", "blob_id", "user_id", "until"),
     Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
-    Index("blob_versions_by_age", "user_id", "created_at", "blob_id", "until", info=LATE),
-    Index("blob_versions_by_change", "user_id", "updated_at", "blob_id", "until", info=LATE),
+    Index(
+        "blob_versions_by_age",
+        *("user_id", "created_at", "blob_id", "until"),
+        sqlite_where=_OTHERS,
+        postgresql_where=_OTHERS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_by_change",
+        *("user_id", "updated_at", "blob_id", "until"),
+        sqlite_where=_OTHERS,
+        postgresql_where=_OTHERS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_of_embeddings",
+        *("user_id", "since"),
+        sqlite_where=_EMBEDDINGS,
+        postgresql_where=_EMBEDDINGS,
+        info=LATE,
+    ),
     Index(
         "blob_versions_by_schema",
-        "user_id",
-        "schema_id",
-        "created_at",
-        "blob_id",
-        "until",
+        *("user_id", "schema_id", "created_at", "blob_id", "until"),
         info=LATE,
     ),
 )
@@ -153,7 +177,18 @@ texts = search.declare(metadata)
 """The words of each version of a blob, by its `since`."""
 
 
-def holds(table: Table, view: CallersView) -> ColumnElement[bool]:
+def is_embedding(table: FromClause) -> ColumnElement[bool]:
+    """Whether a version of a blob is an embedding."""
+    # Written out, because a database does not use a partial index for a value it is given later.
+    return table.c.schema_id == bindparam(None, EMBEDDING, literal_execute=True)
+
+
+def is_listed(table: FromClause) -> ColumnElement[bool]:
+    """Whether a version of a blob is content, not an index of it."""
+    return table.c.schema_id != bindparam(None, EMBEDDING, literal_execute=True)
+
+
+def holds(table: FromClause, view: CallersView) -> ColumnElement[bool]:
     """Whether a row holds at the moment that the caller looks at."""
     if view.at is None:
         return table.c.until == FOREVER

@@ -103,8 +103,8 @@ async def is_in(view: CallersView, bucket_id: str, *, recursive: bool) -> Column
     return _is(_filed(view, bucket_id))
 
 
-def ranked(hits: CTE, wanted: Query, *, offset: int, most: int) -> Query:
-    """The versions wanted of those that a search has hit, the best first."""
+def ranked(hits: CTE, wanted: Query, *, most: int) -> Query:
+    """The best `most` versions wanted of those that a search has hit."""
     version = _version(hits, blobs.c.since == hits.c.since, wanted)
     # Else the version may be asked for once to be tested and once to be told.
     found = select(version.label("since"), hits.c.score).cte("found").prefix_with("MATERIALIZED")
@@ -113,7 +113,6 @@ def ranked(hits: CTE, wanted: Query, *, offset: int, most: int) -> Query:
         .where(found.c.since.is_not(None))
         .order_by(found.c.score.desc(), found.c.since.desc())
         .limit(most)
-        .offset(offset)
     )
 
 

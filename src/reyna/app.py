@@ -59,7 +59,7 @@ from reyna.commands.schemas import Schemas, Shipped
 from reyna.commands.secrets import Vault
 from reyna.commands.stored_blobs import StoredBlobs
 from reyna.commands.templates import Templates
-from reyna.content import Asked, Processor, Projection, RunIndex
+from reyna.content import Asked, Embedder, Processor, Projection, RunIndex
 from reyna.database import open_engine
 from reyna.errors import Unavailable
 from reyna.identity.accounts import Accounts
@@ -132,6 +132,7 @@ async def studio(
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
+            store=core.store,
         )
         workers = Workers(means, processors, _limits(settings))
         await workers.register()
@@ -146,13 +147,14 @@ async def studio(
         runs = RunCommands(
             core.handler, log, core.boundaries, instances, _who_asked(views, projections)
         )
+        embedder = next((one for one in processors if isinstance(one, Embedder)), None)
         routes = [
             *_content_routes(core, settings, hub),
             *processor_routes.routes(
                 InstanceCommands(core.handler, core.boundaries, instances), runs
             ),
             *proof.routes(replay, views, projections),
-            *(view_router(one, views, log, presence.readiness) for one in projections),
+            *(view_router(one, views, log, presence.readiness, embedder) for one in projections),
         ]
         looked_at = health.Health(hub, views, projector, projections, workers)
         app = _application(settings, core, hub, looked_at, routes)

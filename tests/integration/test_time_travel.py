@@ -18,9 +18,10 @@ from hypothesis.stateful import (
 )
 
 from projections.content import projection
-from projections.content.blobs import Blob, get_blob, list_blobs
+from projections.content.blobs import Blob, get_blob
 from projections.content.buckets import get_bucket, list_buckets
 from projections.content.lineage import get_lineage
+from projections.content.lists import list_blobs
 from projections.content.trees import BucketNode, BucketTree, get_forest, get_subtree
 from reyna.api.views import CallersView
 from reyna.domain.blob import Blob as Folded

@@ -24,7 +24,9 @@ PROMISED = {
         "bucket_id user_id name type parent_bucket_id child_bucket_ids blob_count metadata tags"
         " position depth seq created_at updated_at"
     ),
+    "embedding-v1": "model dimensions vector text_sha256",
     "expanded-text-v1": "original expanded expansion_ratio",
+    "manuscript-v1": ("bucket_id title author language seq words chapters files other_scripts"),
     "media-v1": "file_name content_type bytes sha256",
     "message-v1": "content sender_id reply_to mentions attachments reactions",
     "text-input-v1": "content style",

@@ -2,7 +2,7 @@
 
 A route names a parameter `view: View` and reads rows of the caller's alone: `view.user_id` belongs
 in every query. The position it was read at becomes `Reyna-Seq`; `Reyna-Min-Seq` is waited for
-before.
+before. What takes long is done before that too: a route's dependency `ahead`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Select
 
 from reyna.api.requests import Req
-from reyna.content import Projection, Readiness
+from reyna.content import Embedder, Projection, Readiness
 from reyna.errors import Invalid, Malformed
 from reyna.log.stream import Log
 from reyna.runtime.views import Views
@@ -42,6 +42,7 @@ At: TypeAlias = Annotated[
         description="A seq, or a time (RFC 3339): answer as things were after that event.",
     ),
 ]
+Ahead: TypeAlias = NamedDependency[object]
 ReadinessOf: TypeAlias = Callable[[str], Readiness | None]
 
 
@@ -69,8 +70,18 @@ class CallersView(msgspec.Struct, frozen=True):
 View: TypeAlias = NamedDependency[CallersView]
 
 
-def view_router(projection: Projection, views: Views, log: Log, readiness: ReadinessOf) -> Router:
-    """The GET routes of a projection, each given its view; a temporal one takes `at`."""
+def view_router(
+    projection: Projection,
+    views: Views,
+    log: Log,
+    readiness: ReadinessOf,
+    embedder: Embedder | None = None,
+) -> Router:
+    """The GET routes of a projection, each given its view; a temporal one takes `at`.
+
+    A route's own dependency `ahead` is resolved before the view is opened, so that nothing slow
+    keeps others from reading; it may ask for the `embedder`.
+    """
 
     async def provide(request: Req, at: int | None = None) -> AsyncGenerator[CallersView, None]:
         minimum = max(min_seq(request.headers), at or 0)
@@ -78,19 +89,25 @@ def view_router(projection: Projection, views: Views, log: Log, readiness: Readi
             request.scope["state"]["reyna_seq"] = read.position
             yield CallersView(request.user.user_id, read.position, read.connection, readiness, at)
 
-    async def provide_at(request: Req, at: At = None) -> AsyncGenerator[CallersView, None]:
+    async def provide_at(
+        request: Req, ahead: Ahead, at: At = None
+    ) -> AsyncGenerator[CallersView, None]:
         seq = None if at is None else await seq_at(log, at)
         async for view in provide(request, seq):
             yield view
 
-    async def provide_now(request: Req) -> AsyncGenerator[CallersView, None]:
+    async def provide_now(request: Req, ahead: Ahead) -> AsyncGenerator[CallersView, None]:
         async for view in provide(request):
             yield view
 
     return Router(
         path="/",
         route_handlers=list(projection.routes),
-        dependencies={"view": Provide(provide_at if projection.temporal else provide_now)},
+        dependencies={
+            "view": Provide(provide_at if projection.temporal else provide_now),
+            "ahead": Provide(lambda: None, sync_to_thread=False),
+            "embedder": Provide(lambda: embedder, sync_to_thread=False),
+        },
     )
 
 
