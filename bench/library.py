@@ -20,8 +20,8 @@ from reyna.log.stream import MAX_BATCH, Draft, Log
 
 ROOTS, BRANCHES = 10, 13
 WORDS = 60
-COMMON, RARE = "harbour", "zephyr"
-"""A word of every second text, and one of every thousandth."""
+COMMON, USUAL, RARE = "harbour", "lantern", "zephyr"
+"""A word of every second text, one of every hundredth and one of every thousandth."""
 TAG = "sea"
 """The tag of about every twentieth blob."""
 
@@ -125,6 +125,8 @@ def _text(number: int) -> msgspec.Raw:
     words = _CHANCE.choices(_VOCABULARY, k=WORDS)
     if number % 2:
         words[WORDS // 2] = COMMON
+    if number % 100 == 0:
+        words[WORDS // 4] = USUAL
     if number % 1000 == 0:
         words[WORDS // 3] = RARE
     return msgspec.Raw(msgspec.json.encode({"content": f"{' '.join(words)}."}))

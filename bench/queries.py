@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from bench import servers
-from bench.library import COMMON, RARE, TAG, Library
+from bench.library import COMMON, RARE, TAG, USUAL, Library
 from bench.report import Report, json_option, percentile
 from bench.servers import Target
 from reyna import settings
@@ -85,6 +85,8 @@ def paths(library: Library, ask: Asker) -> dict[str, str]:
         "blobs below a root": f"/blobs?{root}&recursive=true",
         "below a root, last changed": f"/blobs?{root}&recursive=true&sort=-updated_at",
         "q, a rare word": f"/blobs?q={RARE}",
+        "q, a usual word": f"/blobs?q={USUAL}",
+        "q, usual, below a root": f"/blobs?q={USUAL}&{root}&recursive=true",
         "q, a common word": f"/blobs?q={COMMON}",
         "q, common, in a bucket": f"/blobs?q={COMMON}&{bucket}",
         "q, common, below a root": f"/blobs?q={COMMON}&{root}&recursive=true",
