@@ -34,7 +34,7 @@ _EXPANDED = msgspec.Raw(
     msgspec.json.encode({"original": _TEXT, "expanded": _TEXT * 2, "expansion_ratio": 2.0})
 )
 # No event is ever in this boundary, so that one guard fits every batch.
-_NOBODY = Guard(Boundary(SYSTEM, "bucket", "bench"), 0)
+NOBODY = Guard(Boundary(SYSTEM, "bucket", "bench"), 0)
 
 
 class Seeder:
@@ -48,12 +48,12 @@ class Seeder:
         """Append until there are `to` events."""
         while self.appended < to:
             drafts = list(islice(self._story, min(MAX_BATCH, to - self.appended)))
-            await log.append(drafts, _NOBODY)
+            await log.append(drafts, NOBODY)
             self.appended += len(drafts)
 
 
 def _story() -> Iterator[Draft]:
-    yield _draft(
+    yield draft(
         SYSTEM,
         PROCESSOR,
         ProcessorRegistered(
@@ -71,20 +71,20 @@ def _story() -> Iterator[Draft]:
     for writer, buckets in writers.items():
         for number, bucket_id in enumerate(buckets):
             event = BucketCreated(name=f"Chapter {number}", type="chapter", rank=f"a{number}")
-            yield _draft(writer, bucket_id, event)
+            yield draft(writer, bucket_id, event)
     for turn in count():
         for writer, buckets in writers.items():
             yield from _expansion(writer, buckets[turn % BUCKETS], revise=turn % 2 == 0)
             if turn % 10 == 0:
                 renamed = BucketUpdated(name=f"Draft {turn}", type="chapter", changed=("name",))
-                yield _draft(writer, buckets[turn // 10 % BUCKETS], renamed)
+                yield draft(writer, buckets[turn // 10 % BUCKETS], renamed)
 
 
 def _expansion(writer: str, bucket_id: str, *, revise: bool) -> Iterator[Draft]:
     """One text from its first draft to its expansion: four events, or five."""
     blob_id, derived_id, where = new_id(), new_id(), (bucket_id,)
     created = BlobCreated(schema_id="text-input-v1", data=_INPUT, bucket_ids=where, tags=("sea",))
-    first = _draft(writer, blob_id, created)
+    first = draft(writer, blob_id, created)
     run_id = run_id_of(PROCESSOR, first.meta.id)
     yield first
     started = ProcessorStarted(
@@ -95,7 +95,7 @@ def _expansion(writer: str, bucket_id: str, *, revise: bool) -> Iterator[Draft]:
         attempt=1,
         source_seq=1,
     )
-    yield _draft(writer, run_id, started)
+    yield draft(writer, run_id, started)
     provenance = Provenance(
         processor_version="1", source_blob_id=blob_id, source_seq=1, run_id=run_id, tokens_out=100
     )
@@ -107,7 +107,7 @@ def _expansion(writer: str, bucket_id: str, *, revise: bool) -> Iterator[Draft]:
         processor_id=PROCESSOR,
         provenance=provenance,
     )
-    yield _draft(writer, derived_id, derived)
+    yield draft(writer, derived_id, derived)
     completed = ProcessorCompleted(
         run_id=run_id,
         processor_id=PROCESSOR,
@@ -117,14 +117,15 @@ def _expansion(writer: str, bucket_id: str, *, revise: bool) -> Iterator[Draft]:
         attempts=1,
         tokens_out=100,
     )
-    yield _draft(writer, run_id, completed)
+    yield draft(writer, run_id, completed)
     if revise:
         updated = BlobUpdated(
             schema_id="text-input-v1", data=_REVISED, bucket_ids=where, changed=("data",)
         )
-        yield _draft(writer, blob_id, updated)
+        yield draft(writer, blob_id, updated)
 
 
-def _draft(owner: str, entity_id: str, event: Event) -> Draft:
+def draft(owner: str, entity_id: str, event: Event) -> Draft:
+    """An event as its owner's own doing, now."""
     meta = Meta(id=new_id(), time=now(), type=type_of(event), actor=f"user:{owner}")
     return Draft(owner, entity_id, event, meta)

@@ -24,7 +24,6 @@ from sqlalchemy import (
     Table,
     cast,
     func,
-    insert,
     literal,
     literal_column,
     select,
@@ -81,7 +80,7 @@ async def add(tx: Tx, declared: Table, versions: Sequence[Version]) -> None:
     if not versions:
         return
     row = _words_row if tx.connection.dialect.name == "sqlite" else _vector_row
-    await tx.execute(insert(tx[declared]), [row(version) for version in versions])
+    await tx.insert(declared, [row(version) for version in versions])
 
 
 def matches(declared: Table, dialect: str, user_id: str, question: Question) -> CTE:
@@ -133,9 +132,13 @@ def _words_row(version: Version) -> dict[str, object]:
     mark = _mark(version.user_id)
     return {
         "rowid": version.since,
-        "title": " ".join([mark + word for word in words(version.text.title)]),
-        "body": " ".join([mark + word for word in words(version.text.body)]),
+        "title": _marked(mark, words(version.text.title)),
+        "body": _marked(mark, words(version.text.body)),
     }
+
+
+def _marked(mark: str, found: Sequence[str]) -> str:
+    return mark + f" {mark}".join(found) if found else ""
 
 
 def _vector_row(version: Version) -> dict[str, object]:

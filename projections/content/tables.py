@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from projections.content import search
 from reyna.api.views import CallersView
-from reyna.content import OWNER
+from reyna.content import LATE, OWNER
 
 FOREVER = 2**63 - 1
 
@@ -52,7 +52,6 @@ blobs = Table(
     Column("schema_id", String(80), nullable=False),
     Column("processor_id", String(64)),
     Column("parent_id", String(64)),
-    Column("data", Text, nullable=False),
     Column("title", Text),
     Column("tags", Text, nullable=False),
     Column("metadata", Text, nullable=False),
@@ -63,27 +62,36 @@ blobs = Table(
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
     Column("deleted", Boolean, nullable=False),
-    Index("blob_versions_by_blob", "user_id", "blob_id", "until"),
-    Index("blob_versions_by_parent", "user_id", "parent_id", "until"),
+    # At the end: a database reads a long row only as far as it has to.
+    Column("data", Text, nullable=False),
+    Index("blob_versions_by_blob", "blob_id", "until"),
+    Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
     Index(
         "blob_versions_by_age",
         *("user_id", "created_at", "blob_id", "until"),
+        info=LATE,
         sqlite_where=_OTHERS,
         postgresql_where=_OTHERS,
     ),
     Index(
         "blob_versions_by_change",
         *("user_id", "updated_at", "blob_id", "until"),
+        info=LATE,
         sqlite_where=_OTHERS,
         postgresql_where=_OTHERS,
     ),
     Index(
+        "blob_versions_by_schema",
+        *("user_id", "schema_id", "created_at", "blob_id", "until"),
+        info=LATE,
+    ),
+    Index(
         "blob_versions_of_embeddings",
         *("user_id", "since"),
+        info=LATE,
         sqlite_where=_EMBEDDINGS,
         postgresql_where=_EMBEDDINGS,
     ),
-    Index("blob_versions_by_schema", "user_id", "schema_id", "created_at", "blob_id", "until"),
 )
 """All versions of all blobs. `data_seq` is the seq of the last change of `data`."""
 
@@ -125,7 +133,7 @@ fills = Table(
     Column("user_id", String(64), nullable=False),
     Column("blobs", Integer, nullable=False),
     Column("filed_seq", BigInteger, nullable=False),
-    Index("bucket_fills_by_user", "user_id", "until"),
+    Index("bucket_fills_by_user", "user_id", "until", info=LATE),
 )
 """How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
 that filed one or took one out, 0 without any."""
@@ -150,9 +158,10 @@ buckets = Table(
     Index(
         "bucket_versions_by_parent",
         *("user_id", "parent_bucket_id", "until", "hidden", "rank", "bucket_id"),
+        info=LATE,
     ),
-    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until"),
-    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until"),
+    Index("bucket_versions_by_bucket", "user_id", "bucket_id", "until", info=LATE),
+    Index("bucket_versions_by_age", "user_id", "created_at", "bucket_id", "until", info=LATE),
 )
 """All versions of all buckets. `hidden`: in the trash, itself or with one above it; `seq` is the
 bucket's own last event's, where `since` may be that of an event of one above it."""

@@ -15,6 +15,8 @@ from sqlalchemy import (
     Text,
 )
 
+from reyna.content import LATE
+
 metadata = MetaData()
 subscriptions = Table(
     "run_subscriptions",
@@ -61,6 +63,6 @@ runs = Table(
     Column("first_seq", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Index("runs_by_processor", "user_id", "processor_id", "first_seq"),
-    Index("runs_by_status", "processor_id", "status", "finished_at"),
-    Index("runs_by_backfill", "backfill_id", "status"),
+    Index("runs_by_status", "processor_id", "status", "finished_at", info=LATE),
+    Index("runs_by_backfill", "backfill_id", "status", info=LATE),
 )

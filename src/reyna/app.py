@@ -142,8 +142,7 @@ async def studio(
         replay = Replay(log, views)
         hub = Hub(log, core.boundaries)
         projector = Projector(log.connection, views, projections)
-        presence = Presence(log.connection, workers)
-        await presence.listen()
+        presence = await Presence.open(log.connection, workers)
         runs = RunCommands(
             core.handler, log, core.boundaries, instances, _who_asked(views, projections)
         )

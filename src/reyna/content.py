@@ -16,19 +16,20 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from sqlalchemy import MetaData, Table
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import Index, MetaData, Table
+from sqlalchemy.engine import CursorResult, Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable, quoted_name
-from sqlalchemy.sql.dml import Insert
 
 import schemas as shipped
+from reyna.database import Writer
 from reyna.errors import SetupError
 from reyna.log.record import Record
 from reyna.settings import Settings
 
 Row = Mapping[str, object]
+LATE = {"late": True}
+"""The `info` of an index that queries need and the fold does not: a rebuild makes it at its end."""
 
 USER = "user_id"
 """The column that says whose a row is."""
@@ -40,22 +41,43 @@ tables that has it, and the column by which both know a row. Proofs are made for
 
 class Tables:
     """A projection's tables under the names they have now, or under those of a rebuild
-    beside them.
+    beside them. `late` are the indexes that the latter are still without.
     """
 
     def __init__(self, declared: MetaData, suffix: str = "") -> None:
         self.metadata = MetaData()
+        self._writers: dict[tuple[str, tuple[str, ...], bool], Writer] = {}
         self._by_name = {
             table.name: table.to_metadata(self.metadata, name=table.name + suffix)
             for table in declared.sorted_tables
         }
-        for table in self.metadata.sorted_tables:
-            for index in table.indexes:
-                index.name = quoted_name(f"{index.name}{suffix}", quote=None)
+        self.late: list[Index] = []
+        if suffix:
+            for table in declared.sorted_tables:
+                self._set_apart(table, suffix)
 
     def __getitem__(self, declared: Table) -> Table:
         """The table that stands for the declared one."""
         return self._by_name[declared.name]
+
+    def writer(
+        self, dialect: Dialect, declared: Table, names: tuple[str, ...], upsert: bool
+    ) -> Writer:
+        """What writes rows with columns of these names, made once."""
+        key = (declared.name, names, upsert)
+        if key not in self._writers:
+            self._writers[key] = Writer.prepare(dialect, self[declared], names, upsert)
+        return self._writers[key]
+
+    def _set_apart(self, declared: Table, suffix: str) -> None:
+        """Give the indexes of a table names of their own, and put the late ones off."""
+        late = {index.name for index in declared.indexes if index.info == LATE}
+        table = self[declared]
+        for index in list(table.indexes):
+            if index.name in late:
+                table.indexes.remove(index)
+                self.late.append(index)
+            index.name = quoted_name(f"{index.name}{suffix}", quote=None)
 
 
 class Tx:
@@ -79,25 +101,18 @@ class Tx:
         return result
 
     async def insert(self, declared: Table, rows: Sequence[Row]) -> None:
-        """Insert rows, all with the same columns."""
-        if rows:
-            await self.connection.execute(self[declared].insert(), rows)
+        """Insert rows, all with the same columns; SQLAlchemy's own defaults are not filled in."""
+        await self._write(declared, rows, upsert=False)
 
     async def upsert(self, declared: Table, rows: Sequence[Row]) -> None:
         """Insert rows by primary key; what is there already is replaced in the columns given."""
-        if not rows:
-            return
-        table = self[declared]
-        dialect = sqlite if self.connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table)
-        keys = [column.name for column in table.primary_key]
-        values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        upsert: Insert = (
-            statement.on_conflict_do_update(index_elements=keys, set_=values)
-            if values
-            else statement.on_conflict_do_nothing(index_elements=keys)
-        )
-        await self.connection.execute(upsert, rows)
+        await self._write(declared, rows, upsert=True)
+
+    async def _write(self, declared: Table, rows: Sequence[Row], *, upsert: bool) -> None:
+        if rows:
+            names = tuple(rows[0])
+            writer = self.tables.writer(self.connection.dialect, declared, names, upsert)
+            await self.connection.exec_driver_sql(writer.sql, writer.parameters(rows))
 
 
 class Projection(ABC):

@@ -138,10 +138,11 @@ def change(folder: Path, statement: str) -> None:
 
 def spoil(folder: Path) -> None:
     """Do to a folder what the doctor must find."""
-    change(folder, "UPDATE checkpoints SET position = 99999 WHERE projection = 'blobs'")
-    change(folder, "UPDATE checkpoints SET version = 99 WHERE projection = 'tree'")
+    change(folder, "UPDATE checkpoints SET position = 99999 WHERE projection = 'content'")
+    change(folder, "UPDATE checkpoints SET version = 99 WHERE projection = 'schemas'")
     change(folder, "DROP TABLE runs")
-    change(folder, "INSERT INTO set_aside VALUES ('blobs', 7, 'blob.created', 'a bug', '')")
+    change(folder, "INSERT INTO checkpoints SELECT 'old', 1, epoch, 0 FROM checkpoints LIMIT 1")
+    change(folder, "INSERT INTO set_aside VALUES ('content', 7, 'blob.created', 'a bug', '')")
     folder.chmod(0o755)
 
 
@@ -408,9 +409,14 @@ async def test_the_doctor_says_what_is_missing_or_wrong(folder: Path, tmp_path: 
 
     spoil(folder)
     ill = await doctor("--data", folder)
-    for words in ("blobs is at 99999, beyond", "has lost the table runs", "`reyna replay runs`"):
+    for words in ("content is at 99999, beyond", "has lost the table runs", "`reyna replay runs`"):
         assert words in told(ill, "FAIL")
-    for words in ("tree was built by another version", "seq 7: a bug", "chmod 700"):
+    for words in (
+        "schemas was built by another version",
+        "seq 7: a bug",
+        "view old is kept",
+        "chmod 700",
+    ):
         assert words in told(ill, "warn")
 
     delete_views(folder)

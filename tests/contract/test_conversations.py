@@ -105,7 +105,6 @@ async def test_a_long_conversation_is_read_newest_first_while_it_goes_on(
         (whole, texts),
         ({"bucket_id": place.threads[0]}, texts[1::2]),
         ({**whole, "schema_id": "message-v1", "sort": "-updated_at"}, texts),
-        ({**whole, "at": last}, texts),
     ):
         found: list[Json] = []
         async for page in pages(client, **params):

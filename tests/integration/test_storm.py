@@ -17,6 +17,7 @@ import httpx
 import msgspec
 import pytest
 
+from reyna.commands import boundaries
 from reyna.database import open_engine
 from reyna.domain import blob
 from reyna.domain.blob import Blob
@@ -29,6 +30,7 @@ from reyna.log.stream import Log
 from reyna.runtime.replay import Replay
 from reyna.runtime.views import Views
 from tests.support import (
+    DEADLINE,
     Json,
     Studio,
     make_blob,
@@ -58,6 +60,12 @@ async def studio(tmp_path: Path) -> AsyncIterator[Studio]:
     """A studio without processors."""
     async with running_studio(tmp_path) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No limit to a turn: how long sixteen of them take says more about the machine."""
+    monkeypatch.setattr(boundaries, "TURN_WITHIN", DEADLINE)
 
 
 @pytest.fixture

@@ -481,6 +481,34 @@ async def test_the_stream_forgets_nothing(connection: Connection, log: Log) -> N
     assert log.epoch
 
 
+async def test_one_message_is_read_by_its_seq_or_time(log: Log) -> None:
+    """A message is found by its seq, or as the first of its kind since a time; else none is."""
+    await append_blob(log, "u1", "b1")
+    second = await append_blob(log, "u2", "b2")
+    found = await log.message(second)
+    assert found is not None
+    assert (found.seq, found.subject) == (second, "reyna.u2.blob.b2.created.text-input-v1")
+    assert await log.message(99) is None
+    since = await log.first_since("reyna.u2.>", "2020-01-01T00:00:00Z")
+    assert since == found
+    assert await log.first_since("reyna.u3.>", "2020-01-01T00:00:00Z") is None
+    assert await log.first_since("reyna.u2.>", "2120-01-01T00:00:00Z") is None
+
+
+async def test_the_last_of_each_as_it_was(log: Log) -> None:
+    """The last message of each subject can be read as it was after an earlier event."""
+    first = await append_blob(log, "u1", "b1")
+    for text in ("x", "y"):
+        known = await log.last_of_each("reyna.u1.blob.b1.>")
+        assert known is not None
+        await log.append(
+            [draft("u1", "b1", blob_updated(text))], of_blob(known[-1].seq, "u1", "b1")
+        )
+    then = await log.last_of_each("reyna.u1.blob.b1.>", up_to=first + 1)
+    assert then is not None
+    assert [stored.seq for stored in then] == [first, first + 1]
+
+
 async def test_a_moment_is_found_in_the_log(log: Log) -> None:
     """The position at a time is that of the last event decided then or before."""
     times = ["2026-01-01T00:00:01.000000Z", "2026-01-01T00:00:02.500000Z"]

@@ -99,6 +99,16 @@ def test_a_bucket_has_a_name(name: str) -> None:
     check_bucket("n" * MAX_NAME, [])
 
 
+def test_what_is_no_text_for_every_database_is_refused() -> None:
+    """U+0000 in a title, a tag or a name is refused with its place."""
+    with pytest.raises(Invalid) as refused:
+        check_blob("a\0", ["b", "\0c"])
+    assert {error.path for error in refused.value.errors} == {"/title", "/tags/1"}
+    with pytest.raises(Invalid) as refused:
+        check_bucket("\0", [])
+    assert [error.path for error in refused.value.errors] == ["/name"]
+
+
 HOSTILE_IDS = ["", "a.b", "a*", ">", "a b", "a\n", "a\x00", "é", "a" * 65]
 
 

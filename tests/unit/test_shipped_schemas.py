@@ -49,7 +49,7 @@ def _head(schema_id: str) -> Head:
 
 
 def test_the_promised_schemas_ship() -> None:
-    """The schemas of the contract and that of files ship, and all come in the order of their ids."""
+    """The schemas of the contract and that of files ship; all come in the order of their ids."""
     assert list(SHIPPED) == sorted({*PROMISED, *SHIPPED})
 
 

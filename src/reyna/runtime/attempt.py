@@ -18,7 +18,7 @@ from reyna.commands.instances import Instances
 from reyna.commands.schemas import Schemas
 from reyna.content import Derived, Processor, Source
 from reyna.domain.blob import BlobContent
-from reyna.domain.instance import asks
+from reyna.domain.instance import Instance, asks
 from reyna.domain.processor import ProcessorRequested, Run, run_id_of
 from reyna.errors import Invalid, Permanent, Rejected, Transient, WrongExpectedSeq
 from reyna.log.record import Record
@@ -62,6 +62,7 @@ class Attempt:
         self._circuits = circuits
         self._record = record
         self._owner = record.owner
+        self._instance: Instance | None = None
         event = record.event
         self._request = event if isinstance(event, ProcessorRequested) else None
         self._run_id = (
@@ -107,6 +108,7 @@ class Attempt:
         found = await self._means.instances.since(
             self._owner, spec.processor_id, self._record.seq, default_active=spec.default_active
         )
+        self._instance = found.now
         return not found.paused and asks(
             found.then, spec.subscribe_events, spec.reads, self._record.type, event
         )
@@ -149,7 +151,7 @@ class Attempt:
             data, title, seq = event.data, event.title, self._record.seq
         journal.reads(blob_id, seq)
         spec = self._spec
-        instance = await self._means.instances.find(
+        instance = self._instance or await self._means.instances.find(
             self._owner, spec.processor_id, default_active=spec.default_active
         )
         try:
@@ -203,6 +205,10 @@ class Attempt:
             raise Transient(f"It took longer than {self._spec.attempt_timeout:g} s.") from None
         except Transient:
             self._circuits.failed(self._owner)
+            raise
+        except Permanent:
+            # A refusal is an answer.
+            self._circuits.succeeded(self._owner)
             raise
         self._circuits.succeeded(self._owner)
         await writer.flush()

@@ -15,7 +15,7 @@ from reyna.domain.processor import ProcessorRequested
 from reyna.errors import LogUnavailable, WrongExpectedSeq
 from reyna.log import queue
 from reyna.log.queue import Queue, Work
-from reyna.runtime.lanes import Lanes, Limits, Turn
+from reyna.runtime.lanes import WAITING, Lanes, Limits, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,11 @@ logger = logging.getLogger(__name__)
 READY_POLL = 1.0
 # Seconds that a cancelled worker gives the queue to hear that another may have the item.
 LAST_WORD = 5.0
-# Seconds that an item is put off whose owner has too many here: doubled with each time.
-PUT_OFF = 1.0
+# The bounds, in seconds, of how long an item is put off whose owner has too many here.
+MIN_PUT_OFF = 0.2
 MAX_PUT_OFF = 30.0
+# How much the last item counts in the time that one takes.
+NEWEST = 0.1
 
 SeeTo = Callable[[Work], Awaitable[float | None]]
 
@@ -47,7 +49,10 @@ class Dispatcher:
         self._opening = opening
         self._see_to = see_to
         self._ready = ready
+        self._limits = limits
         self._lanes = Lanes[Work](limits)
+        # Seconds that an item takes here.
+        self._pace = 1.0
         self._held: set[Work] = set()
         self._freed = asyncio.Event()
 
@@ -88,9 +93,13 @@ class Dispatcher:
         backfilled = isinstance(event, ProcessorRequested) and event.backfill_id is not None
         self._held.add(work)
         if not self._lanes.offer(work.record.owner, work, backfilled=backfilled):
-            delay = min(PUT_OFF * 2.0 ** min(work.deliveries - 1, 10), MAX_PUT_OFF)
-            await self._answer(work, delay * random.uniform(0.5, 1.5))
+            await self._answer(work, self._put_off())
         self._begin(tasks)
+
+    def _put_off(self) -> float:
+        """Seconds until there should be room in a lane that is full now."""
+        emptied = WAITING / self._limits.per_user * self._pace
+        return min(max(emptied * random.uniform(0.3, 0.7), MIN_PUT_OFF), MAX_PUT_OFF)
 
     def _begin(self, tasks: asyncio.TaskGroup) -> None:
         while (turn := self._lanes.take()) is not None:
@@ -100,6 +109,7 @@ class Dispatcher:
     async def _work(self, tasks: asyncio.TaskGroup, turn: Turn[Work]) -> None:
         """One item, from its turn to its answer; never raises but for cancellation."""
         work = turn.item
+        began = asyncio.get_running_loop().time()
         try:
             await self._answer(work, await self._see_to(work))
         except (LogUnavailable, WrongExpectedSeq) as lost:
@@ -109,6 +119,8 @@ class Dispatcher:
         except Exception:
             logger.exception("%s failed on event %d", self._name, work.record.seq)
             self._held.discard(work)
+        took = asyncio.get_running_loop().time() - began
+        self._pace += (took - self._pace) * NEWEST
         self._lanes.finish(turn)
         self._freed.set()
         self._begin(tasks)

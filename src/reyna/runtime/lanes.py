@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Items of one user that wait here, of each sort; more are put off, so that what comes after them
 # can come.
-WAITING = 8
+WAITING = 64
 
 
 class Limits(msgspec.Struct, frozen=True):

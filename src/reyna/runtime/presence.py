@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Self
 
 import msgspec
 
@@ -45,6 +46,13 @@ class Presence:
         self._heard: dict[tuple[str, str], _Heard] = {}
         self._told: dict[str, tuple[Readiness, float]] = {}
 
+    @classmethod
+    async def open(cls, connection: Connection, workers: Workers) -> Self:
+        """Hear of all workers from now on. Raises LogUnavailable."""
+        self = cls(connection, workers)
+        await listen(connection, self._hear)
+        return self
+
     def readiness(self, processor_id: str) -> Readiness | None:
         """How a processor does, taking all its workers together; None if none was ever heard of."""
         here = self._workers.readiness(processor_id)
@@ -67,10 +75,6 @@ class Presence:
         return msgspec.structs.replace(
             best, resting=any(one.resting for one in known), last_seen_at=seen
         )
-
-    async def listen(self) -> None:
-        """Hear of all workers from now on."""
-        await listen(self._connection, self._hear)
 
     async def run(self) -> None:
         """Give signs of life for ever, and a last one at the end."""

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 MARK = "__r"
 # Events that are folded without a pause for others: some milliseconds' work.
 PORTION = 50
+# Events in one transaction of a rebuild, and bytes of them in memory.
+TOGETHER = 4000
+TOGETHER_BYTES = 8 * 1024 * 1024
 
 Report = Callable[[int, int], None]
 
@@ -66,6 +69,7 @@ class Replay:
         async with _beside(self._views, builds):
             await self._fill(builds, await self._log.head() if to is None else to, report)
             for build in builds:
+                await build.make_late_indexes()
                 await self._swap(build, catch_up=to is None)
         self._views.moved()
         return [b.result() for b in builds]
@@ -102,14 +106,16 @@ class Replay:
         self, builds: list[_Build], to: int, report: Report, *, gently: bool = False
     ) -> None:
         now = asyncio.get_running_loop().time
-        async for batch in self._batches(builds, to):
-            for messages in _portions(batch.messages, PORTION if gently else len(batch.messages)):
+        async for messages in self._batches(builds, to):
+            for portion in _portions(messages, PORTION if gently else len(messages)):
                 begun = now()
+                # Before the transaction, which keeps others from writing.
+                records = _decode(builds, portion)
                 async with writing(self._views.engine) as connection:
-                    await _apply(connection, builds, messages)
+                    await _apply(connection, builds, records, portion[-1].seq)
                 if gently:
                     await asyncio.sleep(now() - begun)
-            report(batch.messages[-1].seq, to)
+            report(messages[-1].seq, to)
 
     async def _swap(self, build: _Build, *, catch_up: bool) -> None:
         """Put a build in the live one's place, and what the live one has had meanwhile into it."""
@@ -118,16 +124,17 @@ class Replay:
             if live is None:
                 raise ReynaError(f"The view {build.projection.name} has no checkpoint to move.")
             if catch_up and live.epoch == self._views.epoch:
-                async for batch in self._batches([build], live.position):
-                    await _apply(connection, [build], batch.messages)
+                async for messages in self._batches([build], live.position):
+                    records = _decode([build], messages)
+                    await _apply(connection, [build], records, messages[-1].seq)
             await build.put_in_place(connection)
 
-    async def _batches(self, builds: list[_Build], to: int) -> AsyncIterator[Batch]:
+    async def _batches(self, builds: list[_Build], to: int) -> AsyncIterator[list[Stored]]:
         """What the builds have not had, up to `to`; after it they stand there."""
         start = min(build.position for build in builds)
         async with aclosing(read(self._log.connection, [subjects.ALL], start, to)) as batches:
-            async for batch in batches:
-                yield batch
+            async for messages in _gathered(batches):
+                yield messages
         for build in builds:
             build.position = max(build.position, to)
 
@@ -174,6 +181,12 @@ class _Build:
             await connection.exec_driver_sql("RELEASE SAVEPOINT attempt")
             return True
 
+    async def make_late_indexes(self) -> None:
+        """Make the indexes that are quicker made for all rows at once."""
+        for index in self.tables.late:
+            async with writing(self.views.engine) as connection:
+                await connection.run_sync(index.create)
+
     async def put_in_place(self, connection: AsyncConnection) -> None:
         """Give the new tables the live ones' names, and the checkpoint what they hold."""
         name = self.projection.name
@@ -188,13 +201,30 @@ class _Build:
             await set_aside(connection, name, record.seq, record.type, error)
 
 
-async def _apply(
-    connection: AsyncConnection, builds: Sequence[_Build], messages: Sequence[Stored]
-) -> None:
+async def _gathered(batches: AsyncIterator[Batch]) -> AsyncIterator[list[Stored]]:
+    """The messages of many batches together, for one transaction."""
+    messages: list[Stored] = []
+    size = 0
+    async for batch in batches:
+        messages += batch.messages
+        size += sum(len(message.payload) for message in batch.messages)
+        if len(messages) >= TOGETHER or size >= TOGETHER_BYTES:
+            yield messages
+            messages, size = [], 0
+    if messages:
+        yield messages
+
+
+def _decode(builds: Sequence[_Build], messages: Sequence[Stored]) -> list[Record]:
     kinds = frozenset().union(*(build.projection.kinds for build in builds))
-    records = decode_wanted(messages, kinds)
+    return decode_wanted(messages, kinds)
+
+
+async def _apply(
+    connection: AsyncConnection, builds: Sequence[_Build], records: Sequence[Record], to: int
+) -> None:
     for build in builds:
-        await build.apply(connection, records, messages[-1].seq)
+        await build.apply(connection, records, to)
 
 
 def _portions(messages: Sequence[Stored], size: int) -> Iterator[Sequence[Stored]]:
@@ -228,6 +258,9 @@ def _rename(connection: SyncConnection, projection: Projection, mark: str) -> No
     for table in projection.tables.sorted_tables:
         old, new = quote(table.name + mark), quote(table.name)
         connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+        if connection.dialect.name == "postgresql":
+            # Else its planner knows nothing of them for a minute, and a list may take as long.
+            connection.execute(text(f"ANALYZE {new}"))
 
 
 def _drop_left_over(connection: SyncConnection, projection: Projection) -> None:
