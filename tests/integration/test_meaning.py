@@ -12,7 +12,7 @@ from sqlalchemy import text
 from projections.content import meaning, projection, vectors
 from projections.content.blobs import Blob, get_blob
 from projections.content.lists import BlobPage, list_blobs
-from reyna.api.views import CallersView
+from reyna.api.views import CallersView, encode_cursor
 from reyna.content import Embedding
 from reyna.domain.blob import (
     BlobCreated,
@@ -259,10 +259,13 @@ async def test_what_is_many_is_found_like_what_is_few(
     few = await story.like("here", tag="odd", limit=10)
     all_ = await story.like("here", limit=200)
     monkeypatch.setattr(meaning, "FEW", 0)
-    monkeypatch.setattr(meaning, "_FIRST", 3)
+    monkeypatch.setattr(meaning, "_STEP", 3)
     assert await story.like("here", tag="odd", limit=10) == few
     assert await story.like("here", limit=200) == all_
     assert len(all_) == 40
+    far = encode_cursor(100_000)
+    page = await story.page(ANN, None, similar_to="here", cursor=far)
+    assert (page.items, page.next_cursor) == ([], None)
 
 
 async def test_both_puts_together_words_and_meaning(story: Story) -> None:
