@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -23,9 +25,10 @@ from reyna.domain.blob import (
     Provenance,
 )
 from reyna.domain.bucket import BucketCreated
-from reyna.errors import Conflict, Invalid, NotFound
+from reyna.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.databases import on_sqlite
 from tests.folding import Folded, History, folded, folding_on, time_of
+from tests.support import eventually
 
 pytestmark = pytest.mark.usefixtures("folded_on_each")
 
@@ -359,6 +362,30 @@ async def test_what_is_kept_has_a_bound(story: Story, monkeypatch: pytest.Monkey
     async with story.view.seen_by(ANN) as view:
         kept = vectors._users[view.connection.engine.sync_engine]
     assert list(kept) == ["cid", ANN]
+
+
+async def test_one_user_does_not_take_all_connections(story: Story) -> None:
+    """While somebody's vectors are read for the first time, few of their questions wait for it."""
+    story.tell("a", 1, 0)
+    story.tell("b", 1, 1)
+    await story.fold()
+    async with story.view.seen_by(ANN) as view:
+        user = vectors._User()
+        vectors._users[view.connection.engine.sync_engine] = OrderedDict({ANN: user})
+
+    async def waiting() -> bool:
+        return user.waiting == vectors._WAITING
+
+    async with asyncio.TaskGroup() as tasks, user.turn:
+        patient = [
+            tasks.create_task(story.page(ANN, None, similar_to="a"))
+            for _ in range(vectors._WAITING)
+        ]
+        await eventually(waiting)
+        with pytest.raises(Unavailable):
+            await story.like("a")
+    assert [_ids(task.result()) for task in patient] == [["b"]] * vectors._WAITING
+    assert user.waiting == 0
 
 
 async def test_lists_walk_along_indexes() -> None:
