@@ -144,6 +144,8 @@ async def measure(
         ask = Asker(target)
         try:
             owner = msgspec.json.decode(ask.body("/validate-token"), type=Caller).user_id
+            # It would be idle for longer than a server waits.
+            ask.close()
             click.echo("storing", err=True)
             library = await store(owner, Path(folder) / "data", blobs, buckets)
             click.echo("waiting for the views", err=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections import Counter
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -154,14 +154,22 @@ def _tone(text: str) -> Tone:
     import textblob
 
     polarity, subjectivity, assessed = textblob.TextBlob(text).sentiment_assessments
-    times: Counter[ToneWord] = Counter()
+    found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for parts, bright, subjective, _ in assessed:
         word = " ".join(part for part in parts if _WORD.search(part))
         if word and (bright or subjective):
-            times[ToneWord(word, 1, round(bright, 2), round(subjective, 2))] += 1
-    words = [msgspec.structs.replace(word, count=count) for word, count in times.items()]
+            found[word].append((bright, subjective))
+    words = [_tone_word(word, scores) for word, scores in found.items()]
     words.sort(key=lambda one: (-abs(one.polarity) * one.count, -one.subjectivity, one.word))
     return Tone(round(polarity, 2), round(subjectivity, 2), words[:_TONE_WORDS])
+
+
+def _tone_word(word: str, scores: list[tuple[float, float]]) -> ToneWord:
+    """A word with its mean scores: an exclamation mark strengthens them here and there."""
+    bright, subjective = (
+        round(statistics.fmean(column), 2) for column in zip(*scores, strict=True)
+    )
+    return ToneWord(word, len(scores), bright, subjective)
 
 
 @cache

@@ -6,12 +6,13 @@ has to wait for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from reyna.content import Progress
+from reyna.errors import Permanent
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
@@ -43,7 +44,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What the model wrote. `cut_short` says that it ran out of room.
 
-    Model and tokens are as the endpoint reports them; `seconds` is from request to end.
+    Model, tokens and cost (US dollars) are as the endpoint reports them, None where it does not;
+    `seconds` is from request to end.
     """
 
     text: str
@@ -51,13 +53,28 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     cut_short: bool
     tokens_in: int | None
     tokens_out: int | None
+    cost: float | None = None
     seconds: float = 0.0
+
+
+class TooLong(Permanent):
+    """The model has no room for what it was asked; nothing of an answer was written."""
 
 
 class Chat(Protocol):
     """One model of one endpoint, ready to be asked."""
 
     async def ask(
-        self, messages: Sequence[ChatCompletionMessageParam], progress: Progress
+        self,
+        messages: Sequence[ChatCompletionMessageParam],
+        progress: Progress,
+        options: Mapping[str, float] | None = None,
     ) -> Answer:
-        """The answer to `messages`; each piece goes to `progress` as it comes."""
+        """The answer to `messages`; each piece goes to `progress` as it comes. `options` go before
+        the connection's.
+
+        Raises Transient, Permanent, and of the latter TooLong where shorter messages would do.
+        """
+
+    def with_key(self, api_key: str, model: str | None) -> Chat:
+        """The same endpoint, asked with a user's own key, and for another model if one is named."""

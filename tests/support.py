@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,23 +13,21 @@ from uuid import uuid4
 
 import httpx
 import msgspec
-import uvicorn
 import websockets
-from litestar import Litestar
 from websockets.asyncio.client import ClientConnection
 from websockets.typing import Subprotocol
 
-from reyna import content
-from reyna.app import ENVELOPE_BYTES, Place, studio
+from reyna import content, testing
+from reyna.app import Place, studio
 from reyna.client import Client, Retry
 from reyna.content import Processor, Projection
-from reyna.database import sqlite_url
 from reyna.identity.tokens import Tokens
 from reyna.ids import new_id
 from reyna.log import embedded
 from reyna.settings import Settings
+from reyna.testing import studios
 
-SECRET = "a secret for tests, long enough to sign with"
+SECRET = studios.SECRET
 # Seconds; far more than anything here takes, so that only what never happens runs into it.
 DEADLINE = 30.0
 
@@ -156,7 +153,7 @@ class Studio(Door, frozen=True):
         """A second studio on the same servers, as another process would be."""
         async with (
             studio(self.settings, self.place, processors=processors) as app,
-            serving(app, self.settings) as url,
+            studios.serving(app, self.settings) as url,
         ):
             yield Studio(url, self.settings, self.place, self.nats)
 
@@ -178,35 +175,6 @@ class Studio(Door, frozen=True):
 
 
 @asynccontextmanager
-async def serving(app: Litestar, settings: Settings) -> AsyncIterator[str]:
-    """The application behind a server set up as `reyna up` does; gives its URL."""
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        ws="websockets-sansio",
-        ws_max_size=settings.max_blob_bytes + ENVELOPE_BYTES,
-        ws_per_message_deflate=False,
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    # The protocol is named as `reyna up` does: without it asyncio leaves Nagle's delay on.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.setblocking(False)
-        serving_ = asyncio.create_task(server._serve([listening]))
-        while not server.started:
-            if serving_.done():
-                serving_.result()
-            await asyncio.sleep(0)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await serving_
-
-
-@asynccontextmanager
 async def running_studio(
     folder: Path,
     settings: Settings | None = None,
@@ -217,20 +185,14 @@ async def running_studio(
     """A whole studio on `folder`: nats-server, SQLite or the one database given, every loop.
     Projections: all installed.
     """
-    settings = settings or Settings(sync="interval")
-    async with embedded.running(folder / "nats", settings.sync) as nats:
-        place = Place(
-            nats_url=nats.url,
-            nats_token=nats.token,
-            accounts_url=database_url or sqlite_url(folder / "accounts.db"),
-            views_url=database_url or sqlite_url(folder / "views.db"),
-            secret=SECRET,
-        )
-        async with (
-            studio(settings, place, projections=projections, processors=processors) as app,
-            serving(app, settings) as url,
-        ):
-            yield Studio(url, settings, place, nats)
+    async with testing.running_studio(
+        folder,
+        projections=projections,
+        processors=processors,
+        settings=settings,
+        database_url=database_url,
+    ) as running:
+        yield Studio(running.url, running.settings, running.place, running.nats)
 
 
 def projections() -> list[content.Projection]:

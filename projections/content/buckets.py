@@ -15,10 +15,7 @@ from litestar.response import Response
 from sqlalchemy import (
     ColumnElement,
     RowMapping,
-    and_,
     func,
-    literal,
-    or_,
     select,
     tuple_,
 )
@@ -147,17 +144,12 @@ async def _read(view: CallersView, rows: Sequence[RowMapping]) -> list[Bucket]:
         return []
     ids = [row["bucket_id"] for row in rows]
     inside = await filled(view, ids)
-    below = await _in_order(view, buckets.c.parent_bucket_id.in_(ids))
     parents = {row["parent_bucket_id"] for row in rows}
-    beside = await _in_order(
-        view,
-        or_(
-            buckets.c.parent_bucket_id.in_(parents - {None}),
-            and_(literal(None in parents), buckets.c.parent_bucket_id.is_(None)),
-        ),
-    )
+    below = await _in_order(view, buckets.c.parent_bucket_id.in_({*ids, *parents} - {None}))
+    if None in parents:
+        below |= await _in_order(view, buckets.c.parent_bucket_id.is_(None))
     position = {
-        bucket_id: at for brothers in beside.values() for at, bucket_id in enumerate(brothers)
+        bucket_id: at for brothers in below.values() for at, bucket_id in enumerate(brothers)
     }
     depths = await _depths(view, ids)
     return [
@@ -190,12 +182,12 @@ async def _in_order(view: CallersView, which: ColumnElement[bool]) -> dict[str |
 
 async def _depths(view: CallersView, bucket_ids: Sequence[str]) -> dict[str, int]:
     """How many buckets are above each of some living ones."""
-    base = living_buckets(view).with_only_columns(
+    base = living_buckets(view, by_id=True).with_only_columns(
         buckets.c.bucket_id.label("start"), buckets.c.parent_bucket_id.label("parent")
     )
     line = base.where(buckets.c.bucket_id.in_(bucket_ids)).cte("line", recursive=True)
     line = line.union(
-        living_buckets(view)
+        living_buckets(view, by_id=True)
         .with_only_columns(line.c.start, buckets.c.parent_bucket_id)
         .where(buckets.c.bucket_id == line.c.parent)
     )

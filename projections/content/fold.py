@@ -31,6 +31,7 @@ from reyna.domain.blob import (
     BlobDerived,
     BlobRestored,
     BlobUpdated,
+    Provenance,
 )
 from reyna.domain.bucket import (
     BucketBlobAdded,
@@ -271,13 +272,22 @@ def _first_version(record: Record, event: BlobCreated | BlobDerived) -> Row:
         "processor_id": event.processor_id,
         "parent_id": event.parent_id,
         "provenance": msgspec.json.encode(provenance).decode() if provenance else None,
-        "source_seq": provenance.source_seq if provenance else None,
+        "source_seq": _source_seq(record, provenance),
         "data_seq": record.seq,
         "created_at": record.time,
         "updated_at": record.time,
         "deleted": False,
         **_content(event),
     }
+
+
+def _source_seq(record: Record, provenance: Provenance | None) -> int | None:
+    """The event up to which a blob knows its parent; a file that was made together with it knows
+    it as it was made.
+    """
+    if provenance is None:
+        return None
+    return provenance.source_seq if provenance.source_blob_id is not None else record.seq
 
 
 def _content(event: BlobContent) -> Row:

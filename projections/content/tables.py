@@ -64,33 +64,34 @@ blobs = Table(
     Column("deleted", Boolean, nullable=False),
     # At the end: a database reads a long row only as far as it has to.
     Column("data", Text, nullable=False),
-    Index("blob_versions_by_blob", "blob_id", "until"),
+    # The fold asks by the id alone.
+    Index("blob_versions_by_blob", "blob_id", "user_id", "until"),
     Index("blob_versions_by_parent", "user_id", "parent_id", "until", info=LATE),
     Index(
         "blob_versions_by_age",
         *("user_id", "created_at", "blob_id", "until"),
-        info=LATE,
         sqlite_where=_OTHERS,
         postgresql_where=_OTHERS,
+        info=LATE,
     ),
     Index(
         "blob_versions_by_change",
         *("user_id", "updated_at", "blob_id", "until"),
-        info=LATE,
         sqlite_where=_OTHERS,
         postgresql_where=_OTHERS,
-    ),
-    Index(
-        "blob_versions_by_schema",
-        *("user_id", "schema_id", "created_at", "blob_id", "until"),
         info=LATE,
     ),
     Index(
         "blob_versions_of_embeddings",
         *("user_id", "since"),
-        info=LATE,
         sqlite_where=_EMBEDDINGS,
         postgresql_where=_EMBEDDINGS,
+        info=LATE,
+    ),
+    Index(
+        "blob_versions_by_schema",
+        *("user_id", "schema_id", "created_at", "blob_id", "until"),
+        info=LATE,
     ),
 )
 """All versions of all blobs. `data_seq` is the seq of the last change of `data`."""
@@ -133,7 +134,12 @@ fills = Table(
     Column("user_id", String(64), nullable=False),
     Column("blobs", Integer, nullable=False),
     Column("filed_seq", BigInteger, nullable=False),
-    Index("bucket_fills_by_user", "user_id", "until", info=LATE),
+    # All of a row, so that the rows themselves are not looked up.
+    Index(
+        "bucket_fills_by_user",
+        *("user_id", "until", "bucket_id", "since", "blobs", "filed_seq"),
+        info=LATE,
+    ),
 )
 """How many living blobs a bucket held, trashed or not; `filed_seq` is the seq of its last own event
 that filed one or took one out, 0 without any."""

@@ -6,6 +6,7 @@ the walked table asks for each blob's version by a scalar query, which cannot be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,20 +15,22 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    String,
     Table,
     and_,
+    any_,
+    func,
+    literal,
     select,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from projections.content.tables import blobs, buckets, filings, holds, tags
 from reyna.api.views import CallersView
 
 FEW = 2000
-"""Up to so many blobs below a bucket are gathered and sorted; more are met in their order."""
-
-MOST = 20_000
-"""Ids given to a query by name: databases take no more than some 32,000 parameters."""
+"""Up to so many blobs of a bucket are gathered and sorted; more are met in their order."""
 
 Query = Select[tuple[object, ...]]
 _OF_BLOB = filings.c.blob_id == blobs.c.blob_id
@@ -65,7 +68,10 @@ def gathered(versions: Select[Any], by: str) -> Walk:
 
 async def in_bucket(view: CallersView, bucket_id: str, wanted: Query, by: str) -> Walk:
     """Those in a bucket that is not in the trash."""
-    return _along(filings, _filed(view, bucket_id), _OF_BLOB, wanted, by)
+    filed = _filed(view, bucket_id)
+    if by != "created_at" and not await _few(view, filed):
+        return along_blobs(wanted.where(_is(filed)), by)
+    return _along(filings, filed, _OF_BLOB, wanted, by)
 
 
 def with_tag(view: CallersView, tag: str, wanted: Query, by: str) -> Walk:
@@ -83,21 +89,25 @@ def has_tag(view: CallersView, tag: str) -> ColumnElement[bool]:
 
 async def below_bucket(view: CallersView, bucket_id: str, wanted: Query, by: str) -> Walk:
     """Those in a bucket that is not in the trash, or in one below it."""
-    filed = await _filed_below(view, bucket_id)
-    if len(await view.tuples(select(filings.c.blob_id).where(filed).limit(FEW + 1))) <= FEW:
+    inside = await _subtree(view, bucket_id)
+    filed = _filed_in(view, filings.c.bucket_id, inside)
+    if await _few(view, filed):
         return gathered(_versions(filings, filed, _OF_BLOB, wanted), by)
-    return along_blobs(wanted.where(_is(filed)), by)
+    return along_blobs(wanted.where(_is_in(view, inside)), by)
 
 
 async def is_in(view: CallersView, bucket_id: str, *, recursive: bool) -> ColumnElement[bool]:
     """Whether a blob is in a bucket, or also below it."""
-    return _is(await _filed_below(view, bucket_id) if recursive else _filed(view, bucket_id))
+    if recursive:
+        return _is_in(view, await _subtree(view, bucket_id))
+    return _is(_filed(view, bucket_id))
 
 
 def ranked(hits: CTE, wanted: Query, *, most: int) -> Query:
     """The best `most` versions wanted of those that a search has hit."""
     version = _version(hits, blobs.c.since == hits.c.since, wanted)
-    found = select(version.label("since"), hits.c.score).subquery()
+    # Else the version may be asked for once to be tested and once to be told.
+    found = select(version.label("since"), hits.c.score).cte("found").prefix_with("MATERIALIZED")
     return (
         select(found.c.since)
         .where(found.c.since.is_not(None))
@@ -106,10 +116,15 @@ def ranked(hits: CTE, wanted: Query, *, most: int) -> Query:
     )
 
 
-def living_buckets(view: CallersView) -> Query:
-    """The caller's buckets that are there at the moment asked for."""
+def living_buckets(view: CallersView, *, by_id: bool = False) -> Query:
+    """The caller's buckets that are there at the moment asked for; `by_id` if ids say which.
+
+    Without statistics SQLite takes what one user has for a few rows, and looks through all of them
+    rather than follow some ids. As an expression the owner is no way into an index.
+    """
+    owner = func.coalesce(buckets.c.user_id, "") if by_id else buckets.c.user_id
     return select(buckets).where(
-        buckets.c.user_id == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
+        owner == view.user_id, holds(buckets, view), buckets.c.hidden.is_(False)
     )
 
 
@@ -143,19 +158,34 @@ def _filed(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
     return and_(filings.c.bucket_id == bucket_id, holds(filings, view), living)
 
 
-async def _filed_below(view: CallersView, bucket_id: str) -> ColumnElement[bool]:
-    subtree = _subtree(view, bucket_id)
-    inside = [row[0] for row in await view.tuples(select(subtree.c.bucket_id).limit(MOST))]
-    below = inside if len(inside) < MOST else select(_subtree(view, bucket_id).c.bucket_id)
-    return and_(filings.c.bucket_id.in_(below), holds(filings, view))
+def _filed_in(
+    view: CallersView, bucket_id: ColumnElement[str], inside: Sequence[str]
+) -> ColumnElement[bool]:
+    """Whether a filing is in one of many buckets, which are a single parameter however many."""
+    if view.connection.dialect.name == "sqlite":
+        listed = func.json_each(msgspec.json.encode(inside).decode()).table_valued("value")
+        return and_(bucket_id.in_(select(listed.c.value)), holds(filings, view))
+    return and_(bucket_id == any_(literal(inside, ARRAY(String))), holds(filings, view))
+
+
+def _is_in(view: CallersView, inside: Sequence[str]) -> ColumnElement[bool]:
+    # As an expression the bucket is no way into an index, which would be asked once for each.
+    return _is(_filed_in(view, func.coalesce(filings.c.bucket_id, ""), inside))
+
+
+async def _few(view: CallersView, filed: ColumnElement[bool]) -> bool:
+    some = select(filings.c.blob_id).where(filed).limit(FEW + 1).subquery()
+    count = await view.connection.scalar(select(func.count()).select_from(some))
+    return (count or 0) <= FEW
 
 
 def _is(filed: ColumnElement[bool]) -> ColumnElement[bool]:
     return select(filings.c.blob_id).where(_OF_BLOB, filed).exists()
 
 
-def _subtree(view: CallersView, bucket_id: str) -> CTE:
+async def _subtree(view: CallersView, bucket_id: str) -> list[str]:
     """The ids of a living bucket and of all below it."""
     living = living_buckets(view).with_only_columns(buckets.c.bucket_id)
     top = living.where(buckets.c.bucket_id == bucket_id).cte("subtree", recursive=True)
-    return top.union(living.join(top, buckets.c.parent_bucket_id == top.c.bucket_id))
+    below = top.union(living.join(top, buckets.c.parent_bucket_id == top.c.bucket_id))
+    return [row[0] for row in await view.tuples(select(below.c.bucket_id))]

@@ -132,6 +132,7 @@ async def studio(
             instances=instances,
             budgets=Budgets(log, settings.tokens_per_day),
             running=Running(log),
+            store=core.store,
         )
         workers = Workers(means, processors, _limits(settings))
         await workers.register()

@@ -23,6 +23,8 @@ from sqlalchemy.sql import Executable, quoted_name
 
 import schemas as shipped
 from reyna.database import Writer
+from reyna.domain.processor import file_id_of
+from reyna.domain.subtree import Contents
 from reyna.errors import SetupError
 from reyna.log.record import Record
 from reyna.settings import Settings
@@ -140,6 +142,7 @@ class Projection(ABC):
 class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor declares of itself.
 
+    One that reads `bucket-v1` is given a bucket with all below it, and is run by hand alone.
     `also_reads`: schemas whose blobs it takes beside those of `input_schema_id`; `Source.schema_id`
     says which one it was given. `default_active`: on for everybody until switched off. A property
     of the settings schema with `"writeOnly": true` or `"format": "password"` is a secret.
@@ -169,23 +172,46 @@ class ProcessorSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """The blob that a processor is given. `data` is JSON that is valid under `schema_id`, which is
     one that the processor reads; `settings` JSON that is valid under the settings schema, its
-    defaults filled in and its secrets readable.
+    defaults filled in and its secrets readable. `derived_id` is the id that the derived blob will
+    have.
+
+    A processor that reads `bucket-v1` is given a bucket: `data` says what it is, `contents` what is
+    in it, and there is no `blob_id`.
     """
 
     owner: str
-    blob_id: str
+    blob_id: str = ""
     schema_id: str
     data: msgspec.Raw
     title: str | None = None
     settings: msgspec.Raw = msgspec.Raw(b"{}")
+    derived_id: str = ""
+    bucket_id: str | None = None
+    contents: Contents | None = None
+
+    def file_id(self, key: str) -> str:
+        """The id of the blob that the derived file `key` will become."""
+        return file_id_of(self.derived_id, key)
+
+
+class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a processor made beside its derived blob: it becomes a blob of `media-v1` below
+    that one. `key` names it among the files of its run; `content_type` is believed.
+    """
+
+    key: str
+    file_name: str
+    content_type: str
+    content: bytes
 
 
 class Derived(msgspec.Struct, frozen=True, kw_only=True):
     """What a processor made. `data` is JSON that must be valid under the output schema; `cost` is
-    in US dollars.
+    in US dollars. The blob and all `files` appear together or not at all.
     """
 
     data: msgspec.Raw
+    files: tuple[DerivedFile, ...] = ()
     title: str | None = None
     model: str | None = None
     prompt_version: str | None = None

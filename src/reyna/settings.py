@@ -17,11 +17,14 @@ from dotenv import dotenv_values
 from reyna.errors import SetupError
 
 MIN_SECRET = 32
+Value = str | float | int | tuple[str, ...] | tuple[float, float]
 _ORIGIN = re.compile(r"https?://[^/\s]+\Z")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings. Sizes in bytes, times in seconds. None means: not set."""
+    """All settings. Sizes in bytes, times in seconds, the text model's window in tokens, its price
+    in US dollars for a million tokens read and written. None means: not set.
+    """
 
     nats_url: str | None = None
     nats_token: str | None = None
@@ -38,6 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: tuple[str, ...] = ()
     text_base_url: str | None = None
     text_model: str | None = None
+    text_window: int = 4096
+    text_price: tuple[float, float] | None = None
     openai_api_key: str | None = None
     embed_base_url: str | None = None
     embed_model: str | None = None
@@ -52,7 +57,7 @@ def load(environment: Mapping[str, str], dotenv: Path | None = Path(".env")) -> 
     if dotenv is not None and dotenv.is_file():
         values.update({k: v for k, v in dotenv_values(dotenv).items() if v is not None})
     values.update(environment)
-    found: dict[str, str | float | int | tuple[str, ...]] = {}
+    found: dict[str, Value] = {}
     for field, (variable, read) in _VARIABLES.items():
         raw = values.get(variable, "").strip()
         if raw:
@@ -109,6 +114,16 @@ def _seconds(raw: str) -> float:
     return value
 
 
+def _price(raw: str) -> tuple[float, float]:
+    try:
+        read, written = (float(part) for part in raw.split("/"))
+    except ValueError:
+        read = written = -1.0
+    if not (0 <= read < 1e6 and 0 <= written < 1e6):
+        raise ValueError("it must be two prices in dollars for a million tokens, such as 0.15/0.6")
+    return read, written
+
+
 def _origins(raw: str) -> tuple[str, ...]:
     origins = tuple(part.strip().rstrip("/") for part in raw.split(",") if part.strip())
     for origin in origins:
@@ -117,7 +132,7 @@ def _origins(raw: str) -> tuple[str, ...]:
     return origins
 
 
-_VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, ...]]]] = {
+_VARIABLES: dict[str, tuple[str, Callable[[str], Value]]] = {
     "nats_url": ("REYNA_NATS_URL", _url("nats", "tls", "ws", "wss")),
     "nats_token": ("REYNA_NATS_TOKEN", str),
     "database_url": ("REYNA_DATABASE_URL", _database),
@@ -133,6 +148,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], str | float | int | tuple[str, 
     "allowed_origins": ("REYNA_ALLOWED_ORIGINS", _origins),
     "text_base_url": ("REYNA_TEXT_BASE_URL", _url("http", "https")),
     "text_model": ("REYNA_TEXT_MODEL", str),
+    "text_window": ("REYNA_TEXT_WINDOW", _whole(1024, 10**7)),
+    "text_price": ("REYNA_TEXT_PRICE", _price),
     "openai_api_key": ("OPENAI_API_KEY", str),
     "embed_base_url": ("REYNA_EMBED_BASE_URL", _url("http", "https")),
     "embed_model": ("REYNA_EMBED_MODEL", str),

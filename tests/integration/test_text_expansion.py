@@ -6,8 +6,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +14,9 @@ import pytest
 from llmock.pytest_plugin import LLMock
 from llmock.scenarios import Reply
 
+from processors._models import DEMO, STARTING
 from processors._wire import Deadlines
-from processors.text_expansion import DEMO, STARTING, ExpandedText, TextExpansion
+from processors.text_expansion import ExpandedText, TextExpansion
 from reyna.content import Derived, Source
 from reyna.errors import Permanent, Transient
 from reyna.settings import Settings
@@ -140,8 +139,8 @@ async def test_too_many_requests_wait_as_long_as_the_endpoint_says(llmock: LLMoc
         ("0.5", 0.5, 0.5),
         ("-5", 0, 0),
         ("1e300", 3600, 3600),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=2)), 3600, 3600),
-        (format_datetime(datetime.now(UTC) - timedelta(hours=2)), 0, 0),
+        ("Wed, 01 Jan 2200 00:00:00 GMT", 3600, 3600),
+        ("Thu, 01 Jan 2015 00:00:00 GMT", 0, 0),
     ],
 )
 async def test_a_wait_may_be_a_number_or_a_date(header: str, low: float, high: float) -> None:
@@ -256,6 +255,24 @@ async def test_a_refusal_fails_for_good_and_says_what_to_change(
             await expansion.run(source(), Listener())
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_one_attempt_asks_once(llmock: LLMock, status: int) -> None:
+    """A text of one piece is not asked for twice in an attempt: whoever runs it waits better."""
+    llmock.fail(status, times=None, retry_after=0.01)
+    async with against(llmock) as expansion:
+        with pytest.raises(Transient, match=str(status)):
+            await expansion.run(source(), Listener())
+    assert len(llmock.requests) == 1
+
+
+async def test_a_model_that_never_answers_is_given_up(llmock: LLMock) -> None:
+    """An endpoint that takes a request and says nothing is left at the deadline."""
+    llmock.delay(2)
+    async with against(llmock, Deadlines(silence=0.2)) as expansion:
+        with pytest.raises(Transient, match="silent"):
+            await expansion.run(source(), Listener())
+
+
 async def test_a_filtered_answer_fails_for_good(llmock: LLMock) -> None:
     """What the provider's filter stopped is no expansion."""
     llmock.add(Reply(text="The harbour", finish_reason="content_filter"))
@@ -269,21 +286,6 @@ async def test_an_empty_answer_may_pass(llmock: LLMock) -> None:
     llmock.reply(" \n ")
     async with against(llmock) as expansion:
         with pytest.raises(Transient, match="empty"):
-            await expansion.run(source(), Listener())
-
-
-async def test_an_answer_out_of_room_is_kept_up_to_its_last_whole_sentence(llmock: LLMock) -> None:
-    """No expansion ends in the middle of a sentence."""
-    llmock.add(Reply(text=f"{ANSWER} In the office of the", finish_reason="length"))
-    async with against(llmock) as expansion:
-        assert text_of(await expansion.run(source(), Listener())).expanded == ANSWER
-
-
-async def test_an_answer_out_of_room_too_early_fails_for_good(llmock: LLMock) -> None:
-    """What is no longer than the original is not kept as its expansion."""
-    llmock.add(Reply(text="It was quiet. The boats", finish_reason="length"))
-    async with against(llmock) as expansion:
-        with pytest.raises(Permanent, match="ran out of room"):
             await expansion.run(source(), Listener())
 
 
@@ -340,9 +342,9 @@ async def test_the_local_model_expands_a_text_and_says_that_it_is_a_demo(
 
 @with_local
 async def test_a_text_too_long_for_the_local_model_fails_for_good(local: TextExpansion) -> None:
-    """A text over the model's window is refused, not cut."""
-    with pytest.raises(Permanent, match="too long"):
-        await local.run(source("A word and another. " * 2_000), Listener())
+    """A text of too many pieces is refused, not cut."""
+    with pytest.raises(Permanent, match="at most 200"):
+        await local.run(source("A word and another. " * 5_000), Listener())
 
 
 @with_local

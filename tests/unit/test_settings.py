@@ -31,6 +31,8 @@ def test_every_setting_is_read() -> None:
             "REYNA_ALLOWED_ORIGINS": "https://a.example, http://localhost:5173/",
             "REYNA_TEXT_BASE_URL": "http://127.0.0.1:1/v1",
             "REYNA_TEXT_MODEL": "m",
+            "REYNA_TEXT_WINDOW": "8192",
+            "REYNA_TEXT_PRICE": "0.15/.6",
             "OPENAI_API_KEY": "k",
         },
         None,
@@ -47,6 +49,8 @@ def test_every_setting_is_read() -> None:
         allowed_origins=("https://a.example", "http://localhost:5173"),
         text_base_url="http://127.0.0.1:1/v1",
         text_model="m",
+        text_window=8192,
+        text_price=(0.15, 0.6),
         openai_api_key="k",
     )
 
@@ -90,6 +94,12 @@ def test_an_empty_variable_is_not_set() -> None:
         ("REYNA_ALLOWED_ORIGINS", "https://a.example/path"),
         ("REYNA_ALLOWED_ORIGINS", "https://a.example, b.example"),
         ("REYNA_TEXT_BASE_URL", "ftp://host"),
+        ("REYNA_TEXT_WINDOW", "1023"),
+        ("REYNA_TEXT_WINDOW", "8k"),
+        ("REYNA_TEXT_PRICE", "0.15"),
+        ("REYNA_TEXT_PRICE", "0.15/-1"),
+        ("REYNA_TEXT_PRICE", "0.15/nan"),
+        ("REYNA_TEXT_PRICE", "1/2/3"),
     ],
 )
 def test_a_wrong_value_names_its_variable(tmp_path: Path, variable: str, value: str) -> None:

@@ -26,6 +26,7 @@ PROMISED = {
     ),
     "embedding-v1": "model dimensions vector text_sha256",
     "expanded-text-v1": "original expanded expansion_ratio",
+    "manuscript-v1": ("bucket_id title author language seq words chapters files other_scripts"),
     "media-v1": "file_name content_type bytes sha256",
     "message-v1": "content sender_id reply_to mentions attachments reactions",
     "text-input-v1": "content style",

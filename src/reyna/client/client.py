@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from reyna.client.account import Account
 from reyna.client.blobs import Blobs
@@ -16,6 +16,8 @@ from reyna.client.processors import Processors, Runs
 from reyna.client.schemas import Schemas
 from reyna.client.stream import Stream
 from reyna.client.transport import Retry, Transport
+
+T = TypeVar("T")
 
 
 class Client:
@@ -101,6 +103,15 @@ class Client:
     ) -> Tokens:
         """As `account.login`."""
         return await self.account.login(email=email, phone=phone, password=password)
+
+    async def query(
+        self, path: str, into: type[T], *, min_seq: int | None = None, **parameters: object
+    ) -> T:
+        """What a GET route answers that this client has no method for, a plugin's for example.
+        `path` is below `/api/v1`.
+        """
+        asked = {name: str(value) for name, value in parameters.items()}
+        return await self._transport.get(path, into, asked, min_seq)
 
     def events(
         self,

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 UPLOADS = 4
 DOWNLOADS = 32
 RETRY_AFTER = 5
+# Bytes of a file made here that are handed on at a time.
+PIECE = 1024 * 1024
 
 
 class Incoming:
@@ -152,6 +154,26 @@ class MediaCommands:
                     yield first
                 async for piece in pieces:
                     yield piece
+
+
+async def keep_file(
+    store: MediaStore, boundaries: Boundaries, owner: str, name: str, type_: str, content: bytes
+) -> Media:
+    """Store a file that was made here, once however often it is asked for. It counts as new, so
+    that no sweep takes it before an event refers to it. Raises LogUnavailable.
+    """
+    upload = store.upload()
+    try:
+        for start in range(0, len(content), PIECE):
+            await upload.write(content[start : start + PIECE])
+        await upload.finish()
+        sha256 = upload.sha256.hex()
+        async with boundaries.locked(f"media {owner} {sha256}"):
+            await store.keep(upload, owner)
+    finally:
+        if not upload.committed:
+            await _or_leave(upload.discard())
+    return Media(file_name=file_name(name), content_type=type_, bytes=upload.size, sha256=sha256)
 
 
 async def _or_leave(removal: Awaitable[object]) -> None:

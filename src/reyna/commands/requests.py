@@ -168,8 +168,8 @@ class PutInstance(msgspec.Struct, frozen=True, kw_only=True):
 
 class RequestRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run over one blob; or runs over many, a backfill: those in a bucket and below it, or all of
-    a schema that the processor reads. `settings` go before the instance's; `per_minute` bounds a
-    backfill.
+    a schema that the processor reads; of a processor that reads buckets, one run over a bucket.
+    `settings` go before the instance's; `per_minute` bounds a backfill.
     """
 
     blob_id: Id | None = None

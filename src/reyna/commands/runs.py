@@ -19,6 +19,7 @@ from reyna.commands.secrets import Json, paths_of, taken_out
 from reyna.content import Asked
 from reyna.domain import processor
 from reyna.domain.blob import BlobContent
+from reyna.domain.bucket import BUCKET_SCHEMA
 from reyna.domain.processor import (
     BackfillRequested,
     ProcessorRegistered,
@@ -53,7 +54,8 @@ class RunCommands:
         self._who_asked = who_asked
 
     async def request(self, caller: Caller, processor_id: str, asked: RequestRun) -> Answer:
-        """Ask for a run over one blob, or for a backfill; also of an instance that is off.
+        """Ask for a run over one blob, or for a backfill, or of a processor that reads buckets for
+        a run over one; also of an instance that is off.
 
         Raises NotFound for what is not the caller's, Invalid for settings that do not fit or a blob
         of another schema, Conflict when the instance's own settings do not fit.
@@ -136,6 +138,10 @@ class RunCommands:
         asked: RequestRun,
         template: ProcessorRequested,
     ) -> RunRequest:
+        if registered.input_schema_id == BUCKET_SCHEMA:
+            bucket_id = _bucket_of(asked)
+            (await self._boundaries.tree(user_id, fresh=True)).live(bucket_id)
+            return msgspec.structs.replace(template, bucket_ids=(bucket_id,), bucket_id=bucket_id)
         if asked.blob_id is not None:
             found = await self._boundaries.blob(user_id, asked.blob_id)
             if found is None or found.deleted:
@@ -187,6 +193,15 @@ def _check_source(asked: RequestRun) -> None:
         raise Invalid(
             sentence, [FieldError(f"/{name}", "oneOf", sentence) for name in named or ("blob_id",)]
         )
+
+
+def _bucket_of(asked: RequestRun) -> str:
+    """The bucket to run over. Raises Invalid when something else was named."""
+    if asked.bucket_id is not None:
+        return asked.bucket_id
+    sentence = "This processor reads a bucket with all below it: name one in bucket_id."
+    path = "/blob_id" if asked.blob_id is not None else "/schema_id"
+    raise Invalid(sentence, [FieldError(path, "schema_id", sentence)])
 
 
 def _check_schema(path: str, schema_id: str, wanted: Collection[str]) -> None:

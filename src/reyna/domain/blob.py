@@ -25,11 +25,13 @@ def _no_metadata() -> msgspec.Raw:
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """How a derived blob came to be. `seconds` is the provider's time; tokens are the provider's
-    count.
+    count. What was made from a bucket has no source blob, but `source_bucket_id`; `source_seq` is
+    then the last event that it knew of.
     """
 
     processor_version: str
-    source_blob_id: str
+    source_blob_id: str | None = None
+    source_bucket_id: str | UnsetType = UNSET
     source_seq: int
     run_id: str
     model: str | None = None
@@ -82,12 +84,12 @@ class BlobCreated(BlobContent, frozen=True, kw_only=True):
 
 
 class BlobDerived(BlobContent, frozen=True, kw_only=True):
-    """A processor made a blob from `parent_id`."""
+    """A processor made a blob from `parent_id`, or from a bucket: then without a parent."""
 
     VERB: ClassVar[str] = "derived"
     TOPIC: ClassVar[str] = "blob.derived"
 
-    parent_id: str
+    parent_id: str | None = None
     processor_id: str
     provenance: Provenance
 

@@ -21,6 +21,8 @@ from reyna.domain.event import Boundary, Event, Opaque
 from reyna.errors import NotFound
 
 NO_METADATA = msgspec.Raw(b"{}")
+# A processor that reads this schema is given a bucket with all below it, not a blob.
+BUCKET_SCHEMA = "bucket-v1"
 
 
 def _no_metadata() -> msgspec.Raw:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import msgspec
 
 from reyna.domain.blob import BlobContent, BlobUpdated
+from reyna.domain.bucket import BUCKET_SCHEMA
 from reyna.domain.event import Boundary, Event, Opaque, Rules
 
 NO_SETTINGS = msgspec.Raw(b"{}")
@@ -87,9 +88,9 @@ def asks(
     event: BlobContent,
 ) -> bool:
     """Whether an event of type `type_` asks for a run of a processor that reads these schemas, by
-    an instance that was like this when it happened.
+    an instance that was like this when it happened. For buckets people alone ask.
     """
-    if not instance.active or event.schema_id not in reads:
+    if not instance.active or event.schema_id not in reads or event.schema_id == BUCKET_SCHEMA:
         return False
     if type_ in subscribed:
         return True

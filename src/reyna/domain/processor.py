@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reyna.domain.event import Boundary, Event, Opaque
 from reyna.domain.instance import NO_SETTINGS
@@ -46,7 +47,7 @@ class ProcessorRegistered(Event, frozen=True, kw_only=True):
 class RunEvent(Event, frozen=True, kw_only=True):
     """What all events of a run say: whose run of which processor, over which source blob.
 
-    A backfill has no blob of its own.
+    A backfill has no blob of its own, nor has a run over a bucket: that is in `bucket_ids`.
     """
 
     KIND: ClassVar[str] = "processor"
@@ -68,12 +69,15 @@ class RunRequest(RunEvent, frozen=True, kw_only=True):
 
 
 class ProcessorRequested(RunRequest, frozen=True, kw_only=True):
-    """A run over one blob was asked for: by hand, or by the backfill `backfill_id`."""
+    """A run over one blob was asked for: by hand, or by the backfill `backfill_id`; or one over
+    `bucket_id` with all below it, of a processor that reads buckets.
+    """
 
     VERB: ClassVar[str] = "requested"
     TOPIC: ClassVar[str] = "processor.requested"
 
     backfill_id: str | None = None
+    bucket_id: str | UnsetType = UNSET
 
 
 class BackfillRequested(RunRequest, frozen=True, kw_only=True):
@@ -205,3 +209,8 @@ def child_id_of(backfill_id: str, blob_id: str) -> str:
 def derived_id_of(run_id: str, version: str) -> str:
     """The id of the blob that a run makes by one version of its processor."""
     return id_of("derived", run_id, version)
+
+
+def file_id_of(derived_id: str, key: str) -> str:
+    """The id of the blob of a file that is made together with a derived blob."""
+    return id_of("file", derived_id, key)

@@ -12,20 +12,23 @@ import logging
 import random
 
 import msgspec
+from msgspec import UNSET
 
 from reyna.commands.boundaries import Boundaries
 from reyna.commands.instances import Instances
 from reyna.commands.schemas import Schemas
+from reyna.commands.subtrees import Subtree
 from reyna.content import Derived, Processor, Source
 from reyna.domain.blob import BlobContent
 from reyna.domain.instance import Instance, asks
 from reyna.domain.processor import ProcessorRequested, Run, run_id_of
-from reyna.errors import Invalid, Permanent, Rejected, Transient, WrongExpectedSeq
+from reyna.errors import Invalid, NotFound, Permanent, Rejected, Transient, WrongExpectedSeq
+from reyna.log.media import MediaStore
 from reyna.log.record import Record
 from reyna.log.stream import Log
 from reyna.runtime.budgets import Budgets
 from reyna.runtime.circuits import Circuits
-from reyna.runtime.journal import Journal
+from reyna.runtime.journal import Journal, check_files
 from reyna.runtime.running import OutOfTime, Running, Stop, Stopped
 from reyna.runtime.writing import ProgressWriter
 
@@ -50,6 +53,7 @@ class Means(msgspec.Struct, frozen=True, kw_only=True):
     instances: Instances
     budgets: Budgets
     running: Running
+    store: MediaStore
 
 
 class Attempt:
@@ -79,8 +83,10 @@ class Attempt:
         run = await self._means.boundaries.run(self._owner, self._run_id)
         if not await self._is_due(run):
             return None
+        means = self._means
         journal = Journal(
-            self._means.log, self._means.boundaries, self._spec, self._record, self._run_id
+            *(means.log, means.boundaries, means.store),
+            *(self._spec, self._record, self._run_id),
         )
         journal.resume(run)
         if await self._means.boundaries.bare_blob(self._owner, journal.derived_id) is not None:
@@ -139,36 +145,64 @@ class Attempt:
 
     async def _source(self, journal: Journal) -> Source | str:
         """What the processor is given, or why there is nothing to give it."""
+        asked = self._request
+        try:
+            if asked is not None and asked.bucket_id is not UNSET:
+                source = await self._bucket(asked.bucket_id, journal)
+            else:
+                source = await self._blob(journal)
+            settings = await self._settings()
+        except Permanent as error:
+            return error.detail
+        return msgspec.structs.replace(source, settings=settings, derived_id=journal.derived_id)
+
+    async def _blob(self, journal: Journal) -> Source:
         event = self._record.event
         blob_id = self._request.blob_id if self._request else self._record.entity_id
         assert blob_id is not None, "a request for one blob names it"
         found = await self._means.boundaries.bare_blob(self._owner, blob_id)
         if found is None or found.deleted:
-            return "The source was deleted before its turn came."
+            raise Permanent("The source was deleted before its turn came.")
         content, seq = found, found.content_seq
         data, title = found.data, found.title
         if isinstance(event, BlobContent):
             data, title, seq = event.data, event.title, self._record.seq
         journal.reads(blob_id, seq)
-        spec = self._spec
-        instance = self._instance or await self._means.instances.find(
-            self._owner, spec.processor_id, default_active=spec.default_active
-        )
-        try:
-            settings = self._means.instances.settings(
-                self._owner, spec.processor_id, spec.settings_schema, instance, self._request
-            )
-        except Invalid as error:
-            places = ", ".join(one.path for one in error.errors)
-            return f"{error.detail} Set them anew ({places})."
         return Source(
             owner=self._owner,
             blob_id=blob_id,
             schema_id=content.schema_id,
             data=data,
             title=title,
-            settings=settings,
         )
+
+    async def _bucket(self, bucket_id: str, journal: Journal) -> Source:
+        try:
+            subtree = await Subtree.open(self._means.log, self._owner, bucket_id)
+        except NotFound:
+            raise Permanent("The bucket was deleted before its turn came.") from None
+        journal.reads_bucket(bucket_id, subtree.seq)
+        return Source(
+            owner=self._owner,
+            schema_id=self._spec.input_schema_id,
+            data=subtree.data,
+            title=subtree.bucket.name,
+            bucket_id=bucket_id,
+            contents=subtree,
+        )
+
+    async def _settings(self) -> msgspec.Raw:
+        spec = self._spec
+        instance = self._instance or await self._means.instances.find(
+            self._owner, spec.processor_id, default_active=spec.default_active
+        )
+        try:
+            return self._means.instances.settings(
+                self._owner, spec.processor_id, spec.settings_schema, instance, self._request
+            )
+        except Invalid as error:
+            places = ", ".join(one.path for one in error.errors)
+            raise Permanent(f"{error.detail} Set them anew ({places}).") from error
 
     async def _derive(self, source: Source | str, journal: Journal, stop: Stop) -> Derived:
         """Ask the processor, and hold what it made against its output schema."""
@@ -212,6 +246,7 @@ class Attempt:
             raise
         self._circuits.succeeded(self._owner)
         await writer.flush()
+        check_files(derived)
         return derived
 
     async def _completed(self, journal: Journal, derived: Derived) -> None:

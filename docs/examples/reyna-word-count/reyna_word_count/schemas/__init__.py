@@ -1,0 +1,1 @@
+"""The JSON Schemas of this package, one file each."""
