@@ -1,46 +1,30 @@
 """One streamed chat completion of an OpenAI-compatible endpoint.
 
-Owns the client: the stream and its end, and which failures may pass (`Transient`) and
-which will not (`Permanent`).
-
-What is asked, and what becomes of the answer, is the processors' business.
+Owns the client: the stream and its end. Which failures may pass is `_failures`; what is asked, and
+what becomes of the answer, is the processors' business.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import msgspec
-from openai import (
-    APIConnectionError,
-    APIError,
-    APIStatusError,
-    APITimeoutError,
-    AsyncOpenAI,
-    DefaultAsyncHttpxClient,
-    Timeout,
-)
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from processors._wire import Answer, Connection, Deadlines, TooLong
+from processors._failures import FILTERED, Failures
+from processors._wire import Answer, Connection, Deadlines
 from reyna.content import Progress
 from reyna.errors import Permanent, Transient
 
 # The longest answer that is taken, in characters.
 MAX_ANSWER = 400_000
 
-# As OpenAI and as llama.cpp say it.
-_TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
-_FILTERED = "content_filter"
 # What an operator reads about the server's key, and a user about their own.
 _OPERATOR = {
     401: "The model's endpoint does not accept the server's key: check OPENAI_API_KEY.",
@@ -57,14 +41,10 @@ _USER = {
     403: "Your own key may not use this model: check api_key and model in your settings.",
     404: "Your own key has no such model at this endpoint: check model in your settings.",
 }
-_NO_CREDIT = 402
-_MAY_PASS = {408, 409, 425, 429}
-_FIRST_SERVER_ERROR = 500
-_LONGEST_WAIT = 3600.0
-_QUOTED = 300
-# Keys as the big providers make them, whole or with their middle starred out.
-_KEY = re.compile(r"\b(?:sk|pk|key)-[^\s\"',;]+")
-_SHORTEST_KEY = 8
+_TOO_LONG = (
+    "The text is too long for the model: split it, or set REYNA_TEXT_WINDOW to the model's real"
+    " window."
+)
 
 
 class Chat:
@@ -83,7 +63,7 @@ class Chat:
         self._model = connection.model
         self._turns = turns
         self._deadlines = deadlines
-        self._reasons = reasons
+        self._failures = Failures(reasons, _TOO_LONG, deadlines.whole, connection.api_key)
 
     def with_key(self, api_key: str, model: str | None) -> Chat:
         """The same endpoint, asked with a user's own key, and for another model if one is named.
@@ -110,7 +90,7 @@ class Chat:
         """
         async with self._turns:
             began = time.perf_counter()
-            with self._failures_named():
+            with self._failures.named():
                 async with asyncio.timeout(self._deadlines.whole):
                     answer = await self._stream(messages, progress, options or {})
             return msgspec.structs.replace(answer, seconds=round(time.perf_counter() - began, 3))
@@ -176,57 +156,8 @@ class Chat:
         if finish is None:
             # A stream that merely stops raises nothing by itself.
             raise Transient("The answer broke off.")
-        if finish == _FILTERED or refusal:
-            raise self._declined(refusal)
-
-    @contextmanager
-    def _failures_named(self) -> Iterator[None]:
-        """Turns the client's errors into Transient and Permanent."""
-        try:
-            yield
-        except APIStatusError as error:
-            raise self._refused(error) from error
-        except APITimeoutError as error:
-            raise Transient("The model fell silent.") from error
-        except APIConnectionError as error:
-            raise Transient("The connection to the model failed or was cut.") from error
-        except APIError as error:
-            raise Transient(f"The model reported an error: {self._quote(error.message)}") from error
-        except json.JSONDecodeError as error:
-            raise Transient("The model sent what is not JSON.") from error
-        except TimeoutError as error:
-            limit = self._deadlines.whole
-            raise Transient(f"The model did not finish within {limit:g} seconds.") from error
-
-    def _refused(self, error: APIStatusError) -> Transient | Permanent:
-        """What an HTTP error means for the run, and what to do about it."""
-        status = error.status_code
-        if error.code == "insufficient_quota":
-            return Permanent(self._reasons[_NO_CREDIT])
-        if status in _MAY_PASS or status >= _FIRST_SERVER_ERROR:
-            return Transient(f"The model's endpoint answered {status}.", _retry_after(error))
-        if error.code in _TOO_LONG or error.type in _TOO_LONG:
-            return TooLong(
-                "The text is too long for the model: split it, or set REYNA_TEXT_WINDOW to the"
-                " model's real window."
-            )
-        if error.code == _FILTERED:
-            return self._declined(error.message)
-        if status in self._reasons:
-            return Permanent(self._reasons[status])
-        quoted = self._quote(error.message)
-        return Permanent(f"The model's endpoint refused the request ({status}): {quoted}")
-
-    def _declined(self, reason: str) -> Permanent:
-        said = f": {self._quote(reason)}" if reason else "."
-        return Permanent(f"The model's provider declined to answer this text{said}")
-
-    def _quote(self, said: str) -> str:
-        """What a provider said, without any key in it."""
-        key = self._connection.api_key
-        if len(key) >= _SHORTEST_KEY:
-            said = said.replace(key, "…")
-        return _KEY.sub("…", said)[:_QUOTED]
+        if finish == FILTERED or refusal:
+            raise self._failures.declined(refusal)
 
 
 @asynccontextmanager
@@ -251,16 +182,3 @@ def _cost(usage: CompletionUsage | None) -> float | None:
     if isinstance(said, int | float) and math.isfinite(said) and said >= 0:
         return float(said)
     return None
-
-
-def _retry_after(error: APIStatusError) -> float | None:
-    """The seconds in `Retry-After`, a number or a date; None without a sensible one."""
-    header = error.response.headers.get("retry-after", "")
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None

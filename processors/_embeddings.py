@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-from processors._failures import failures_named
+from processors._failures import Failures
 from processors._vectors import Embedded, Piece, averaged
 from processors._wire import Connection, Deadlines
 from reyna.errors import Permanent, Transient
@@ -23,6 +23,16 @@ from reyna.errors import Permanent, Transient
 PIECE = 2000
 # Pieces in one request.
 _AT_ONCE = 32
+_REASONS = {
+    401: "The embeddings' endpoint does not accept the key: check OPENAI_API_KEY.",
+    402: "The account behind OPENAI_API_KEY has no credit left.",
+    403: "The key in OPENAI_API_KEY may not use this model: check REYNA_EMBED_MODEL.",
+    404: (
+        "The endpoint or the model was not found: check REYNA_EMBED_BASE_URL, which mostly ends in"
+        " /v1, and REYNA_EMBED_MODEL."
+    ),
+}
+_TOO_LONG = f"The model's window is smaller than a piece of {PIECE} characters: choose another."
 
 
 class _Vector(msgspec.Struct, frozen=True):
@@ -47,15 +57,16 @@ class Endpoint:
             raise Permanent("Name the model in REYNA_EMBED_MODEL.")
         self._client = client
         self._model = connection.model
-        self._deadlines = deadlines
+        self._whole = deadlines.whole
+        self._failures = Failures(_REASONS, _TOO_LONG, deadlines.whole, connection.api_key)
 
     async def embed(self, text: str) -> Embedded:
         """The embedding of a text, of all its pieces together. Raises Transient and Permanent."""
         pieces = await asyncio.to_thread(_cut, text)
         found: list[Piece] = []
         tokens = 0
-        with failures_named("EMBED", self._deadlines.whole):
-            async with asyncio.timeout(self._deadlines.whole):
+        with self._failures.named():
+            async with asyncio.timeout(self._whole):
                 for start in range(0, len(pieces), _AT_ONCE):
                     some = pieces[start : start + _AT_ONCE]
                     answer = await self._ask(some)

@@ -22,7 +22,7 @@ class Content(Projection):
     """Folds blob and bucket events into versions that hold from one seq to another."""
 
     name = "content"
-    version = 2
+    version = 3
     kinds = frozenset({"blob", "bucket"})
     tables = metadata
     temporal = True

@@ -25,8 +25,8 @@ DEPTH = 200
 """How far the rankings by words and by meaning are looked at when both count."""
 # Of a rank's weight, 1 / (_FLAT + rank): the higher, the less the first places outdo the others.
 _FLAT = 60
-# Embeddings looked up at once: so many first, then ever more.
-_FIRST, _MOST = 500, 8000
+# Embeddings looked up at once, at most: databases take no more than some 32,000 parameters.
+_STEP = 8000
 
 _embeddings = blobs.alias("embeddings")
 _newer = blobs.alias("newer")
@@ -71,6 +71,8 @@ async def nearest(
     few = await view.tuples(walk.query.limit(FEW + 1))
     if len(few) > FEW:
         return await _of_many(view, ranking, wanted, most)
+    if not few:
+        return []
     versions = [row[0] for row in few]
     query = select(_embeddings.c.since, blobs.c.since).where(*_speaks(view), _OF_BLOB)
     pairs = await view.tuples(query.where(blobs.c.since.in_(versions)))
@@ -89,18 +91,17 @@ def fused(by_words: Sequence[int], by_meaning: Sequence[Hit]) -> list[Hit]:
 
 
 async def _of_many(view: CallersView, ranking: Ranking, wanted: Query, most: int) -> list[Hit]:
-    """Down the ranking, until enough of what is there is wanted."""
+    """Down the ranking in ever larger steps, until enough of what is there is wanted."""
     columns = (_embeddings.c.since, blobs.c.since)
     query = wanted.with_only_columns(*columns).where(*_speaks(view), _OF_BLOB)
     found: list[Hit] = []
-    start, size = 0, _FIRST
+    start, end = 0, min(2 * most, _STEP)
     while start < len(ranking.seqs) and len(found) < most:
-        some = slice(start, start + size)
-        part = Ranking(ranking.seqs[some], ranking.similarities[some])
+        part = Ranking(ranking.seqs[start:end], ranking.similarities[start:end])
         ids = part.seqs.tolist()
         pairs = await view.tuples(query.where(_embeddings.c.since.in_(ids)))
         found += _hits(part, pairs, most - len(found))
-        start, size = start + size, min(size * 4, _MOST)
+        start, end = end, min(4 * end, end + _STEP)
     return found
 
 

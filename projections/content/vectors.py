@@ -12,7 +12,8 @@ import asyncio
 import math
 import struct
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,7 @@ from sqlalchemy.engine import Engine
 from projections.content.tables import blobs, is_embedding
 from reyna.api.views import CallersView
 from reyna.content import Embedding
+from reyna.errors import Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +37,8 @@ MAX_DIMENSIONS = 8192
 _PAGE = 1000
 _ROWS = 2048
 _LARGEST = 127
+# Questions of one user that wait for the first reading, or do it.
+_WAITING = 3
 
 _Place: TypeAlias = tuple[str, int]
 """Vectors can be compared that are of one model and have as many dimensions."""
@@ -91,6 +95,7 @@ class _User:
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
+        self.waiting = 0
         self.position = 0
         self.spaces: Spaces = {}
         self._count = 0
@@ -98,6 +103,20 @@ class _User:
     @property
     def nbytes(self) -> int:
         return sum(space.nbytes for space in self.spaces.values())
+
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator[None]:
+        """Have the vectors to oneself. Raises Unavailable when several wait for the first reading,
+        which may take seconds: each holds a connection that others could read by.
+        """
+        if not self.position and self.waiting >= _WAITING:
+            raise Unavailable("Your texts are being made ready to be compared; try again soon.")
+        self.waiting += 1
+        try:
+            async with self.turn:
+                yield
+        finally:
+            self.waiting -= 1
 
     async def catch_up(self, view: CallersView) -> None:
         """Read what has come since. What was read stays: versions do not change."""
@@ -126,11 +145,11 @@ _users: WeakKeyDictionary[Engine, OrderedDict[str, _User]] = WeakKeyDictionary()
 
 
 async def of_caller(view: CallersView) -> Spaces:
-    """All vectors of the caller's, of every moment up to the view's."""
+    """All vectors of the caller's, of every moment up to the view's. Raises Unavailable."""
     users = _users.setdefault(view.connection.engine.sync_engine, OrderedDict())
     user = users.setdefault(view.user_id, _User())
     users.move_to_end(view.user_id)
-    async with user.turn:
+    async with user.in_turn():
         await user.catch_up(view)
     kept = sum(one.nbytes for one in users.values())
     while kept > MAX_BYTES and next(iter(users)) != view.user_id:
@@ -181,10 +200,9 @@ def _space(dimensions: int, rows: Sequence[tuple[int, bytes]]) -> Space:
     import numpy as np
 
     numbers = np.frombuffer(b"".join(vector for _, vector in rows), dtype="<f4")
-    matrix = numbers.reshape(-1, dimensions)
+    matrix = numbers.reshape(-1, dimensions).astype(np.float64)
     seqs = np.array([since for since, _ in rows], dtype=np.int64)
-    with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(matrix, axis=1)
+    lengths = np.linalg.norm(matrix, axis=1)
     whole = np.isfinite(lengths) & (lengths > 0)
     matrix, lengths = matrix[whole], lengths[whole]
     peaks = np.abs(matrix).max(axis=1, initial=0)

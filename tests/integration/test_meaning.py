@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from array import array
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,7 +14,7 @@ from sqlalchemy import text
 from projections.content import meaning, projection, vectors
 from projections.content.blobs import Blob, get_blob
 from projections.content.lists import BlobPage, list_blobs
-from reyna.api.views import CallersView
+from reyna.api.views import CallersView, encode_cursor
 from reyna.content import Embedding
 from reyna.domain.blob import (
     BlobCreated,
@@ -23,9 +25,10 @@ from reyna.domain.blob import (
     Provenance,
 )
 from reyna.domain.bucket import BucketCreated
-from reyna.errors import Conflict, Invalid, NotFound
+from reyna.errors import Conflict, Invalid, NotFound, Unavailable
 from tests.databases import on_sqlite
 from tests.folding import Folded, History, folded, folding_on, time_of
+from tests.support import eventually
 
 pytestmark = pytest.mark.usefixtures("folded_on_each")
 
@@ -259,10 +262,13 @@ async def test_what_is_many_is_found_like_what_is_few(
     few = await story.like("here", tag="odd", limit=10)
     all_ = await story.like("here", limit=200)
     monkeypatch.setattr(meaning, "FEW", 0)
-    monkeypatch.setattr(meaning, "_FIRST", 3)
+    monkeypatch.setattr(meaning, "_STEP", 3)
     assert await story.like("here", tag="odd", limit=10) == few
     assert await story.like("here", limit=200) == all_
     assert len(all_) == 40
+    far = encode_cursor(100_000)
+    page = await story.page(ANN, None, similar_to="here", cursor=far)
+    assert (page.items, page.next_cursor) == ([], None)
 
 
 async def test_both_puts_together_words_and_meaning(story: Story) -> None:
@@ -356,6 +362,30 @@ async def test_what_is_kept_has_a_bound(story: Story, monkeypatch: pytest.Monkey
     async with story.view.seen_by(ANN) as view:
         kept = vectors._users[view.connection.engine.sync_engine]
     assert list(kept) == ["cid", ANN]
+
+
+async def test_one_user_does_not_take_all_connections(story: Story) -> None:
+    """While somebody's vectors are read for the first time, few of their questions wait for it."""
+    story.tell("a", 1, 0)
+    story.tell("b", 1, 1)
+    await story.fold()
+    async with story.view.seen_by(ANN) as view:
+        user = vectors._User()
+        vectors._users[view.connection.engine.sync_engine] = OrderedDict({ANN: user})
+
+    async def waiting() -> bool:
+        return user.waiting == vectors._WAITING
+
+    async with asyncio.TaskGroup() as tasks, user.turn:
+        patient = [
+            tasks.create_task(story.page(ANN, None, similar_to="a"))
+            for _ in range(vectors._WAITING)
+        ]
+        await eventually(waiting)
+        with pytest.raises(Unavailable):
+            await story.like("a")
+    assert [_ids(task.result()) for task in patient] == [["b"]] * vectors._WAITING
+    assert user.waiting == 0
 
 
 async def test_lists_walk_along_indexes() -> None:

@@ -31,6 +31,8 @@ _QUERY_PROBLEMS = (400, 401, 404, 503)
 _COMMAND_PROBLEMS = (400, 401, 404, 409, 412, 413, 422, 429, 503)
 # Parameters of queries that may be well-formed and still break a rule.
 _RULED = frozenset({"at", "q"})
+# Those that may ask for what the state does not allow.
+_COMPARED = "similar_to"
 # POSTs that change what is there, and can be made conditional like a PATCH.
 _CONDITIONAL_POSTS = ("/move", "/revert")
 
@@ -90,7 +92,8 @@ def problem(status: int) -> OpenAPIResponse:
 
 def _query_problems(operation: Operation) -> tuple[int, ...]:
     names = {one.name for one in operation.parameters or () if isinstance(one, Parameter)}
-    return (*_QUERY_PROBLEMS, 422) if names & _RULED else _QUERY_PROBLEMS
+    ruled = (422,) if names & _RULED else ()
+    return (*_QUERY_PROBLEMS, *((409,) if _COMPARED in names else ()), *ruled)
 
 
 def _header(name: str, description: str) -> Parameter:

@@ -18,8 +18,13 @@ from reyna.client.transport import At, segment
 Sort: TypeAlias = Literal["created_at", "-created_at", "updated_at", "-updated_at"]
 
 
+By: TypeAlias = Literal["words", "meaning", "both"]
+
+
 class BlobFilters(TypedDict, total=False):
-    """Which blobs, in which order, and with `at` as of when. `q` searches their text."""
+    """Which blobs, in which order, and with `at` as of when. `q` searches their text, `by` words
+    unless said otherwise; `similar_to` is a blob: those that mean the like.
+    """
 
     bucket_id: str
     recursive: bool
@@ -27,6 +32,8 @@ class BlobFilters(TypedDict, total=False):
     parent_id: str
     tag: str
     q: str
+    by: By
+    similar_to: str
     trashed: bool
     sort: Sort
     at: At

@@ -50,7 +50,7 @@ class Blob(_WithData, frozen=True, kw_only=True):
     """A blob. `stale`: derived from a source that has changed since. `seq` is its last event's.
 
     `excerpt`, only in what a search finds, is HTML: escaped text in which `<mark>` shows what was
-    found.
+    found; `similarity`, only in one by meaning, is 1 for the same.
     """
 
     blob_id: str
@@ -70,6 +70,7 @@ class Blob(_WithData, frozen=True, kw_only=True):
     provenance: dict[str, object] | None = None
     media: dict[str, object] | None = None
     excerpt: str | None = None
+    similarity: float | None = None
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
