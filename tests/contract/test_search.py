@@ -245,5 +245,5 @@ async def test_the_openapi_document_names_q(studio: Studio) -> None:
             "get"
         ]
     (q,) = [one for one in operation["parameters"] if one["name"] == "q"]
-    assert "Words" in q["description"]
+    assert "search" in q["description"]
     assert "422" in operation["responses"]

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text, inspect, select, text
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from reyna.content import (
@@ -211,6 +212,21 @@ async def tables(engine: AsyncEngine) -> set[str]:
         return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
 
 
+async def indexes(engine: AsyncEngine) -> set[tuple[str, tuple[str | None, ...]]]:
+    """The tables' indexes, by their columns."""
+
+    def of_all(connection: SyncConnection) -> set[tuple[str, tuple[str | None, ...]]]:
+        found = inspect(connection).get_multi_indexes()
+        return {
+            (table, tuple(index["column_names"]))
+            for (_, table), several in found.items()
+            for index in several
+        }
+
+    async with reading(engine) as connection:
+        return await connection.run_sync(of_all)
+
+
 async def append_history(log: Log) -> None:
     """Append some of everything: a tree that changes, blobs in it that change."""
     tree = 0
@@ -250,6 +266,17 @@ async def test_a_rebuild_equals_the_live_views_to_the_byte(log: Log, views: View
     assert versions.items() <= {p.table: p.rows for p in live}.items()
     await replay.rebuild(parts, None, quiet)
     assert await replay.verify(parts, quiet) == live
+
+
+async def test_a_rebuilt_view_has_all_indexes(log: Log, views: Views, engine: AsyncEngine) -> None:
+    """Also those that are only made at the end of a rebuild, each on the same columns as before."""
+    parts = projections()
+    await append_history(log)
+    await up_to_date(log, views, parts)
+    before = await indexes(engine)
+    await Replay(log, views).rebuild(parts, None, quiet)
+    assert await indexes(engine) == before
+    assert ("blob_versions", ("user_id", "updated_at", "blob_id", "until")) in before
 
 
 async def test_verify_names_the_table_that_differs_and_changes_nothing(
