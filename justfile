@@ -52,5 +52,11 @@ page-packages:
 wheel:
     {{ in_env }} python scripts/check_wheel.py
 
+# Run all Python tests, two files at a time
+[private]
+all-tests:
+    scripts/ensure-browser
+    {{ in_env }} pytest --numprocesses 2 --dist loadfile
+
 # Everything that must pass before a change lands; pytest has the last word
-ci: lint types contracts web-test wheel test
+ci: lint types contracts web-test wheel all-tests

@@ -61,6 +61,10 @@ class Instances:
             found = instances.fold(found, record.event, record.seq)
         return found
 
+    async def is_known(self, owner: str, processor_id: str) -> bool:
+        """Whether an owner ever set a processor up: one quick question."""
+        return await self._log.last_seq(subjects.of_instance(owner, processor_id)) > 0
+
     async def since(
         self, owner: str, processor_id: str, seq: int, *, default_active: bool
     ) -> Between:

@@ -80,10 +80,14 @@ class Attempt:
 
         Raises LogUnavailable, or WrongExpectedSeq when another worker is at the same run.
         """
-        run = await self._means.boundaries.run(self._owner, self._run_id)
+        means, spec = self._means, self._spec
+        by_default = self._request is not None or spec.default_active
+        # By far the most events are of people who never switched this processor on.
+        if not by_default and not await means.instances.is_known(self._owner, spec.processor_id):
+            return None
+        run = await means.boundaries.run(self._owner, self._run_id)
         if not await self._is_due(run):
             return None
-        means = self._means
         journal = Journal(
             *(means.log, means.boundaries, means.store),
             *(self._spec, self._record, self._run_id),
