@@ -58,8 +58,8 @@ def reyna(
 ) -> Iterator[Target]:
     """`reyna up` as it starts by default, with one user who writes `message-v1` blobs.
 
-    No processor reads that schema, so that no language model shares the machine; the endpoint named
-    here keeps the one in the process, if it is installed, from being loaded.
+    No processor that is on reads that schema, so that no language model shares the machine; the
+    endpoint named here keeps the one in the process, if it is installed, from being loaded.
     """
     port = free_port()
     no_model = {"REYNA_SYNC": sync, "REYNA_TEXT_BASE_URL": "http://127.0.0.1:9/v1"}
