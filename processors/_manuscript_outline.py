@@ -4,7 +4,6 @@ counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -20,6 +19,7 @@ from processors._manuscript import (
     PageSize,
 )
 from processors._manuscript_text import Markup, blocks_of, heading, line, words_in
+from reyna.domain.blob import chosen_variant
 from reyna.domain.subtree import FiledBlob, FilledBucket
 from reyna.errors import Permanent
 from reyna.ids import id_of
@@ -48,10 +48,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     formats: tuple[Format, ...] = ("markdown", "epub", "pdf")
 
 
-class _Chosen(msgspec.Struct):
-    chosen: dict[str, str] = {}
-
-
 def manuscript_of(top: FilledBucket, settings: Settings) -> Manuscript:
     """The manuscript of a bucket. Raises Permanent when it has no text, or too much."""
     outline = _Outline(settings)
@@ -76,7 +72,7 @@ def text_of(blob: FiledBlob, settings: Settings) -> FiledBlob:
     if settings.use == "original":
         return blob
     expansions = {one.blob_id: one for one in blob.variants if one.schema_id == EXPANSION}
-    named = expansions.get(_chosen(blob.metadata).get(EXPANSION, ""))
+    named = expansions.get(chosen_variant(blob.metadata, EXPANSION) or "")
     if named is not None:
         return named
     fresh = [one for one in expansions.values() if not one.stale]
@@ -157,11 +153,3 @@ def _text(blob: FiledBlob) -> str:
     data = msgspec.json.decode(blob.data)
     text = data.get(TEXTS[blob.schema_id], "") if isinstance(data, dict) else ""
     return text if isinstance(text, str) else ""
-
-
-def _chosen(metadata: msgspec.Raw) -> Mapping[str, str]:
-    """What the owner wrote there is anything; it counts where it is what it should be."""
-    try:
-        return msgspec.json.decode(metadata, type=_Chosen).chosen
-    except msgspec.ValidationError:
-        return {}

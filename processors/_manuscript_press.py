@@ -64,7 +64,9 @@ async def _exchange(process: Process, order: bytes) -> tuple[Printed, ...]:
             process.kill()
             await process.wait()
     if process.returncode:
-        logger.warning("printing ended with %s: %s", process.returncode, said[-2000:].decode())
+        logger.warning(
+            "printing ended with %s: %s", process.returncode, said[-2000:].decode(errors="replace")
+        )
         raise Permanent(
             "Printing this takes too much time or memory, or fails: compile a smaller part, or"
             " other formats."

@@ -132,6 +132,8 @@ class BookCompiler:
         output_schema_id="manuscript-v1",
         subscribe_events=(),
         settings_schema=msgspec.Raw(msgspec.json.encode(SETTINGS_SCHEMA)),
+        # Others' books may be printed first; how long one takes is bounded by itself.
+        attempt_timeout=2 * 3600.0,
     )
 
     def __init__(self) -> None:

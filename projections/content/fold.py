@@ -6,6 +6,7 @@ inserted and what has come to an end is closed. A fold never changes a row other
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -80,7 +81,7 @@ class Fold:
             await self._close_rows(table, rows)
         for table, rows in self._new.items():
             await self._tx.insert(table, rows)
-        await search.add(self._tx, texts, self._searched())
+        await search.add(self._tx, texts, await asyncio.to_thread(self._searched))
 
     def _searched(self) -> list[search.Version]:
         """The new versions that have words."""

@@ -18,6 +18,19 @@ MOST = 1000
 """Blobs in one graph; `complete` is false when there are more."""
 
 
+_COLUMNS = (
+    blobs.c.blob_id,
+    blobs.c.parent_id,
+    blobs.c.schema_id,
+    blobs.c.processor_id,
+    blobs.c.title,
+    blobs.c.source_seq,
+    blobs.c.data_seq,
+    blobs.c.deleted,
+    blobs.c.created_at,
+)
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A blob in the graph; `trashed` ones are named because others came from them."""
 
@@ -50,7 +63,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 @get("/blobs/{blob_id:str}/lineage", tags=["blobs"])
 async def get_lineage(view: View, blob_id: FromPath[str]) -> Lineage:
     """What a blob was derived from, and what came of it."""
-    own = await view.rows(present(view).where(blobs.c.blob_id == token(blob_id)))
+    own = await view.rows(
+        present(view).with_only_columns(*_COLUMNS).where(blobs.c.blob_id == token(blob_id))
+    )
     if not own:
         raise NotFound(f"There is no blob {blob_id}.")
     found: dict[str, RowMapping] = {blob_id: own[0]}
@@ -98,7 +113,7 @@ async def _descendants(view: CallersView, found: dict[str, RowMapping], blob_id:
 
 
 def _any(view: CallersView) -> Query:
-    return select(blobs).where(blobs.c.user_id == view.user_id, holds(blobs, view))
+    return select(*_COLUMNS).where(blobs.c.user_id == view.user_id, holds(blobs, view))
 
 
 def _node(row: RowMapping, source: RowMapping | None) -> Node:

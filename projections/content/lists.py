@@ -214,7 +214,7 @@ async def _found(view: CallersView, hits: Sequence[Hit], q: str | None) -> list[
         return items
     shown = await search.excerpts(
         words.parse(q),
-        [search.text_of(bytes(blob.data), blob.title, blob.tags) for blob in items],
+        [search.Found(bytes(blob.data), blob.title, blob.tags) for blob in items],
     )
     return [
         msgspec.structs.replace(blob, excerpt=excerpt)

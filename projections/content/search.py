@@ -36,6 +36,9 @@ from reyna.text_index import all_words, text_index
 
 # Characters of a blob's text that are searched.
 MAX_TEXT = 256 * 1024
+# Characters of the texts on one page in which the place of an excerpt is looked for, and of each.
+MAX_LOOKED_AT = 2 * 1024 * 1024
+LEAST_LOOKED_AT = 4096
 # A `tsvector` has at most a mebibyte, counted with its own bookkeeping.
 _MAX_VECTOR = 900_000
 _PER_WORD = 12
@@ -52,6 +55,14 @@ class Text(msgspec.Struct, frozen=True):
 
     title: str
     body: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a search has found, of which an excerpt is to be shown."""
+
+    data: bytes
+    title: str | None
+    tags: tuple[str, ...]
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -80,7 +91,9 @@ async def add(tx: Tx, declared: Table, versions: Sequence[Version]) -> None:
     if not versions:
         return
     row = _words_row if tx.connection.dialect.name == "sqlite" else _vector_row
-    await tx.insert(declared, [row(version) for version in versions])
+    # Not on the loop: a long text takes some ten milliseconds.
+    rows = await asyncio.to_thread(lambda: [row(version) for version in versions])
+    await tx.insert(declared, rows)
 
 
 def matches(declared: Table, dialect: str, user_id: str, question: Question) -> CTE:
@@ -92,12 +105,23 @@ def matches(declared: Table, dialect: str, user_id: str, question: Question) -> 
     return search(declared, _mark(user_id), question)
 
 
-async def excerpts(question: Question, texts: Sequence[Text]) -> list[str]:
-    """An excerpt for each text, as HTML: from the body, or the title if the words are only there.
+async def excerpts(question: Question, found: Sequence[Found]) -> list[str]:
+    """An excerpt for each blob, as HTML: from the body, or the title if the words are only there.
+    Of the bodies of one page, MAX_LOOKED_AT characters are looked at, and of each a beginning.
 
-    Not on the loop: long texts take some milliseconds each.
+    Not on the loop: long texts take some ten milliseconds each.
     """
-    return await asyncio.to_thread(lambda: [_excerpt(question, text) for text in texts])
+    return await asyncio.to_thread(_excerpts, question, found)
+
+
+def _excerpts(question: Question, found: Sequence[Found]) -> list[str]:
+    left, shown = MAX_LOOKED_AT, []
+    for one in found:
+        text = text_of(one.data, one.title, one.tags)
+        body = text.body[: max(left, LEAST_LOOKED_AT)]
+        left -= len(body)
+        shown.append(_excerpt(question, Text(text.title, body)))
+    return shown
 
 
 def _excerpt(question: Question, text: Text) -> str:

@@ -15,6 +15,7 @@ from projections.runs.tables import runs, subscriptions
 from reyna.api.processors import status_of
 from reyna.api.runs import ProcessorHealth, Run, RunPage, quantile, seconds_between
 from reyna.api.views import DEFAULT_LIMIT, Cursor, Limit, View, decode_cursor, encode_cursor
+from reyna.content import Readiness
 from reyna.domain.processor import Status
 from reyna.errors import NotFound
 from reyna.ids import rfc3339
@@ -138,6 +139,12 @@ async def _read(view: View, rows: Sequence[RowMapping]) -> list[Run]:
     return [_run(view, row, counted) for row in rows]
 
 
+def _why_it_waits(readiness: Readiness | None) -> str | None:
+    if readiness is None:
+        return "No worker of this processor is running."
+    return None if readiness.ready else readiness.advice
+
+
 def _run(view: View, row: RowMapping, counted: dict[tuple[str, str], int]) -> Run:
     run_id, backfill = row["run_id"], row["is_backfill"]
     waits = row["status"] == "queued" and not backfill
@@ -157,7 +164,7 @@ def _run(view: View, row: RowMapping, counted: dict[tuple[str, str], int]) -> Ru
         tokens_out=row["tokens_out"],
         cost=row["cost"],
         seconds=row["seconds"],
-        detail=readiness.advice if readiness and not readiness.ready else None,
+        detail=_why_it_waits(readiness) if waits else None,
         backfill_id=row["backfill_id"],
         total=row["total"],
         done=counted.get((run_id, "completed"), 0) if backfill else None,

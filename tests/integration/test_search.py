@@ -235,9 +235,9 @@ async def test_any_question_is_answered_or_refused(made: AsyncEngine) -> None:
 async def test_excerpts_of_a_page() -> None:
     """From the body; from the title if only it has the words; else what the body begins with."""
     page = [
-        search.Text("fox", "a fox & a hen"),
-        search.Text("The <fox>", "nothing"),
-        search.Text("", "no such thing"),
+        search.Found(b'{"content":"a fox & a hen"}', "fox", ()),
+        search.Found(b'{"content":"nothing"}', "The <fox>", ()),
+        search.Found(b'{"content":"no such thing"}', None, ()),
     ]
     assert await search.excerpts(parse("fox"), page) == [
         "a <mark>fox</mark> &amp; a hen",

@@ -525,3 +525,5 @@ async def test_a_moment_is_found_in_the_log(log: Log) -> None:
     assert await at("2026-01-01T01:00:02.499999+01:00") == 1
     assert await at("2026-01-01T00:00:02.5Z") == 2
     assert await at("2030-01-01T00:00:00Z") == 2
+    assert await at("1600-01-01T00:00:00Z") == 0
+    assert await at("2600-01-01T00:00:00Z") == 2

@@ -81,3 +81,16 @@ def test_one_users_fault_is_nobody_elses() -> None:
     assert circuits.wait("bob") == 0
     failing(circuits, "eve")
     assert 0 < circuits.wait("bob") <= OPEN_FOR
+
+
+def test_users_who_fail_beside_others_who_are_answered_stop_nobody() -> None:
+    """However many circuits are open, a provider that answers somebody is not at fault."""
+    clock = Clock()
+    circuits = Circuits(clock)
+    for owner in ("ann", "bob", "cem"):
+        failing(circuits, owner)
+    assert circuits.wait("dan") > 0
+    clock.now += 1
+    circuits.succeeded("dan")
+    assert circuits.wait("dan") == circuits.wait("eve") == 0
+    assert circuits.wait("ann") > 0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reyna.commands.instances import with_defaults
-from reyna.commands.secrets import CannotOpen, Vault, paths_of, put_in, taken_out
+from reyna.commands.secrets import CannotOpen, Vault, marked, paths_of, put_in, taken_out
 
 SCHEMA = {
     "properties": {
@@ -86,3 +86,17 @@ def test_defaults_fill_what_is_not_there() -> None:
     assert with_defaults(SCHEMA, {"mail": {}}) == {"mail": {"port": 25}, "style": "plain"}
     assert with_defaults(SCHEMA, {"style": None, "mail": "x"}) == {"style": None, "mail": "x"}
     assert with_defaults(True, {"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        {"properties": {"p": {"$ref": "#/$defs/P"}}, "$defs": {"P": {"properties": SCHEMA}}},
+        {"anyOf": [{"properties": {"key": {"writeOnly": True}}}]},
+        {"properties": {"keys": {"items": {"format": "password"}}}},
+    ],
+)
+def test_a_secret_that_would_not_be_found_is_counted(hidden: object) -> None:
+    """What is marked as secret anywhere counts, so that a place which is not looked at shows."""
+    assert marked(SCHEMA) == len(list(paths_of(SCHEMA)))
+    assert marked(hidden) > len(list(paths_of(hidden)))

@@ -118,7 +118,7 @@ class MediaCommands:
 
     async def find(self, user_id: str, blob_id: str) -> Media:
         """The file of a living blob, as the log has it now. Raises NotFound."""
-        blob = await self._boundaries.blob(user_id, blob_id)
+        blob = await self._boundaries.bare_blob(user_id, blob_id)
         if blob is None or blob.deleted or blob.media is UNSET:
             raise NotFound(f"There is no file of a blob {blob_id}.")
         return blob.media

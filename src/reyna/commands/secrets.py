@@ -94,6 +94,17 @@ def paths_of(schema: object, path: str = "") -> Iterator[str]:
             yield from paths_of(below, place)
 
 
+def marked(schema: object) -> int:
+    """How many places of a schema say that they are secret, wherever they stand."""
+    if isinstance(schema, list):
+        return sum(map(marked, schema))
+    if not isinstance(schema, dict):
+        return 0
+    if schema.get("writeOnly") is True or schema.get("format") == "password":
+        return 1
+    return sum(map(marked, schema.values()))
+
+
 def taken_out(settings: Json, paths: Iterator[str]) -> tuple[Json, Json]:
     """Settings without their secrets, and the secrets that were there by JSON Pointer."""
     rest: Json = msgspec.json.decode(msgspec.json.encode(settings))

@@ -29,6 +29,8 @@ DUPLICATE_WINDOW = 120.0
 MAX_BATCH = 1000
 # Events read at once to find one by its time.
 LOOK_AHEAD = 100
+EARLIEST_YEAR = 1970
+LATEST_YEAR = 2261
 # Batches on their way at once; a stream takes 50 from all processes.
 BATCHES = 8
 # Bytes of headers and payload. A larger message costs the connection on an ordinary server, and
@@ -187,6 +189,11 @@ class Log:
         An event is stored a little after it is decided, so what was stored since is looked
         through until one is found that was decided later.
         """
+        # The server counts nanoseconds in 64 bits: beyond these years they overflow.
+        if moment.year < EARLIEST_YEAR:
+            return 0
+        if moment.year > LATEST_YEAR:
+            return await self.head()
         ask: dict[str, object] = {"start_time": rfc3339(moment)}
         while True:
             ask |= {"batch": LOOK_AHEAD, "next_by_subj": subjects.ALL}

@@ -19,7 +19,8 @@ from reyna.commands.instances import Instances
 from reyna.commands.schemas import Schemas
 from reyna.commands.subtrees import Subtree
 from reyna.content import Derived, Processor, Source
-from reyna.domain.blob import BlobContent
+from reyna.domain import blob
+from reyna.domain.blob import BlobContent, BlobDerived
 from reyna.domain.instance import Instance, asks
 from reyna.domain.processor import ProcessorRequested, Run, run_id_of
 from reyna.errors import Invalid, NotFound, Permanent, Rejected, Transient, WrongExpectedSeq
@@ -93,8 +94,9 @@ class Attempt:
             *(self._spec, self._record, self._run_id),
         )
         journal.resume(run)
-        if await self._means.boundaries.bare_blob(self._owner, journal.derived_id) is not None:
-            await journal.completed(None)
+        made = await self._made(journal.derived_id)
+        if made is not None:
+            await journal.completed(made.provenance)
         elif run is not None and run.status == "cancelled":
             logger.info("run %s was cancelled", self._run_id)
         elif journal.attempts >= MAX_LOST:
@@ -103,6 +105,12 @@ class Attempt:
             wait = self._circuits.wait(self._owner)
             return wait * random.uniform(1, 1.2) if wait else await self._try(journal)
         return None
+
+    async def _made(self, derived_id: str) -> BlobDerived | None:
+        """What an earlier attempt made, if its worker was lost before it could say so."""
+        records = await self._means.boundaries.records(blob.boundary(self._owner, derived_id))
+        events = (record.event for record in records)
+        return next((event for event in events if isinstance(event, BlobDerived)), None)
 
     async def _is_due(self, run: Run | None) -> bool:
         """Whether there is anything left to do about the event."""

@@ -9,6 +9,7 @@ nor misses one. How far it has come is read from the log, from its request on.
 from __future__ import annotations
 
 import asyncio
+import random
 
 from reyna.commands.past_blobs import PastBlob, past_blobs
 from reyna.domain import processor
@@ -32,10 +33,12 @@ from reyna.log.follow import Follower
 from reyna.log.record import Record, decode
 from reyna.log.stream import Draft, Guard
 from reyna.runtime.attempt import Means
-from reyna.runtime.running import Stopped
+from reyna.runtime.running import OutOfTime, Stopped
 
 # Runs of one backfill that are queued or running at any time.
 AT_ONCE = 2
+# Seconds after which a backfill makes room for others', and comes again.
+PLACE_FOR = 300.0
 
 
 class Backfill:
@@ -50,7 +53,8 @@ class Backfill:
         self._run_id = record.event.run_id
 
     async def make(self) -> float | None:
-        """Go through all blobs. Answers None: the item is dealt with.
+        """Go through all blobs. Answers None when the item is dealt with, else the seconds until it
+        is to come again: it goes on where it was.
 
         Raises LogUnavailable, or WrongExpectedSeq when another worker is at the same backfill.
         """
@@ -61,10 +65,12 @@ class Backfill:
             try:
                 blobs = await self._blobs()
                 seq = await self._start(run, len(blobs))
-                await stop.guarded(self._go_through(blobs), None)
+                await stop.guarded(self._go_through(blobs), PLACE_FOR)
                 await self._append_to_run(self._completed(run.attempts + 1), seq, "completed")
             except Stopped:
                 return None
+            except OutOfTime:
+                return random.uniform(1.0, 5.0)
             except (Permanent, NotFound) as error:
                 run = await self._means.boundaries.run(self._owner, self._run_id)
                 assert run is not None, "it was there before"
@@ -135,6 +141,8 @@ class Backfill:
             return
 
     async def _start(self, run: Run, total: int) -> int:
+        if run.status == "running":
+            return run.seq
         event = ProcessorStarted(
             run_id=self._run_id,
             processor_id=self._asked.processor_id,

@@ -2,11 +2,13 @@
 for the clock it is given.
 
 Each user of a processor has a circuit of their own, for it may be their key or their endpoint that
-is at fault; when several users' are open, the fault is the provider's and nobody's runs are tried.
+is at fault; when several users' are open and nobody has been answered since they began to fail, the
+fault is the provider's and nobody's runs are tried.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -25,6 +27,7 @@ USERS = 10_000
 
 class _Circuit(msgspec.Struct):
     failures: int = 0
+    failing_since: float = 0.0
     opened: int = 0
     closed_until: float = 0.0
 
@@ -38,6 +41,7 @@ class Circuits:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._by_owner: dict[str, _Circuit] = {}
+        self._answered = -math.inf
 
     @property
     def open(self) -> bool:
@@ -56,11 +60,16 @@ class Circuits:
                 return mine.closed_until - now
             mine.closed_until = now + PROBE_WITHIN
             return 0.0
-        left = sorted(c.closed_until - now for c in self._by_owner.values() if c.is_open(now))
+        left = sorted(
+            circuit.closed_until - now
+            for circuit in self._by_owner.values()
+            if circuit.is_open(now) and circuit.failing_since > self._answered
+        )
         return left[0] if len(left) >= SHARED else 0.0
 
     def succeeded(self, owner: str) -> None:
         """The provider answered."""
+        self._answered = self._clock()
         self._by_owner.pop(owner, None)
 
     def failed(self, owner: str) -> None:
@@ -68,6 +77,8 @@ class Circuits:
         if owner not in self._by_owner and len(self._by_owner) >= USERS:
             self._by_owner.pop(next(iter(self._by_owner)))
         circuit = self._by_owner.setdefault(owner, _Circuit())
+        if not circuit.failures:
+            circuit.failing_since = self._clock()
         circuit.failures += 1
         if circuit.opened or circuit.failures >= FAILURES:
             wait = min(OPEN_FOR * 2.0**circuit.opened, MAX_OPEN_FOR)

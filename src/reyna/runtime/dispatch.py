@@ -23,9 +23,11 @@ logger = logging.getLogger(__name__)
 READY_POLL = 1.0
 # Seconds that a cancelled worker gives the queue to hear that another may have the item.
 LAST_WORD = 5.0
-# The bounds, in seconds, of how long an item is put off whose owner has too many here.
+# The bounds, in seconds, of how long an item is put off whose owner has too many here. Each time it
+# is put off for longer, so that a long queue of one user's does not come between others' items.
 MIN_PUT_OFF = 0.2
-MAX_PUT_OFF = 30.0
+MAX_PUT_OFF = 600.0
+DOUBLINGS = 6
 # How much the last item counts in the time that one takes.
 NEWEST = 0.1
 
@@ -93,13 +95,14 @@ class Dispatcher:
         backfilled = isinstance(event, ProcessorRequested) and event.backfill_id is not None
         self._held.add(work)
         if not self._lanes.offer(work.record.owner, work, backfilled=backfilled):
-            await self._answer(work, self._put_off())
+            await self._answer(work, self._put_off(work.deliveries))
         self._begin(tasks)
 
-    def _put_off(self) -> float:
+    def _put_off(self, deliveries: int) -> float:
         """Seconds until there should be room in a lane that is full now."""
         emptied = WAITING / self._limits.per_user * self._pace
-        return min(max(emptied * random.uniform(0.3, 0.7), MIN_PUT_OFF), MAX_PUT_OFF)
+        wait = min(emptied * 2.0 ** min(deliveries - 1, DOUBLINGS), MAX_PUT_OFF)
+        return max(wait * random.uniform(0.3, 0.7), MIN_PUT_OFF)
 
     def _begin(self, tasks: asyncio.TaskGroup) -> None:
         while (turn := self._lanes.take()) is not None:

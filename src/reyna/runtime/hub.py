@@ -26,6 +26,7 @@ from reyna.runtime.frames import blob_of, concerned, frame_of
 OUTBOX_FRAMES = 4096
 OUTBOX_CHARACTERS = 16 * 1024 * 1024
 HELD_FRAMES = 2048
+HELD_CHARACTERS = OUTBOX_CHARACTERS // 4
 MAX_LISTENERS = 200
 
 
@@ -96,6 +97,7 @@ class Subscription:
         self.floor = floor
         self.overflowed = False
         self.held: deque[Frame] | None = deque()
+        self._held_size = 0
         self.catching_up: asyncio.Task[None] | None = None
 
     def matches(self, near: frozenset[str], above: frozenset[str]) -> bool:
@@ -107,11 +109,14 @@ class Subscription:
     def hold(self, frame: Frame) -> None:
         """Keep a live frame until the catch-up has come to it."""
         assert self.held is not None
-        if len(self.held) < HELD_FRAMES and not self.overflowed:
+        self._held_size += len(frame.text)
+        fits = len(self.held) < HELD_FRAMES and self._held_size <= HELD_CHARACTERS
+        if fits and not self.overflowed:
             self.held.append(frame)
         else:
             self.overflowed = True
             self.held.clear()
+            self._held_size = 0
 
 
 class Listener:
@@ -192,7 +197,11 @@ class Hub:
         if len(here) >= MAX_LISTENERS:
             raise TooManyRequests(f"A user has at most {MAX_LISTENERS} sockets here.", 60)
         here.add(listener)
-        await self._progress.open(listener.owner)
+        try:
+            await self._progress.open(listener.owner)
+        except BaseException:
+            await self.leave(listener)
+            raise
 
     async def leave(self, listener: Listener) -> None:
         """Let a listener go."""
@@ -234,6 +243,8 @@ class Hub:
                     subscription.overflowed = False
                     subscription.floor = max(subscription.floor, self.position)
                 await self._read_up(listener, subscription)
+                # What was held is handed over at once: there must be room for it.
+                await listener.outbox.room()
         assert subscription.held is not None
         for frame in subscription.held:
             if frame.seq > subscription.cursor:

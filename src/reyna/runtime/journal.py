@@ -119,8 +119,8 @@ class Journal:
             else:
                 return
 
-    async def completed(self, derived: Derived | None) -> None:
-        """The blob is there. None: another attempt made it."""
+    async def completed(self, derived: Derived | Provenance) -> None:
+        """The blob is there. An earlier attempt's is known by its provenance, but for its cost."""
         event = ProcessorCompleted(
             run_id=self.run_id,
             processor_id=self._spec.processor_id,
@@ -128,10 +128,10 @@ class Journal:
             bucket_ids=self._bucket_ids,
             derived_id=self.derived_id,
             attempts=max(self.attempts, 1),
-            tokens_in=derived.tokens_in if derived else None,
-            tokens_out=derived.tokens_out if derived else None,
-            cost=derived.cost if derived else None,
-            seconds=derived.seconds if derived else None,
+            tokens_in=derived.tokens_in,
+            tokens_out=derived.tokens_out,
+            cost=derived.cost if isinstance(derived, Derived) else None,
+            seconds=derived.seconds,
         )
         await self._append_to_run(event, f"completed {self._seq}")
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import jsonschema_rs
 import msgspec
 
+from reyna.commands.secrets import marked, paths_of
 from reyna.content import Processor, ProcessorSpec, Readiness
 from reyna.domain.event import Boundary, Meta, type_of
 from reyna.domain.processor import BackfillRequested, ProcessorRegistered, ProcessorRequested
@@ -164,6 +165,12 @@ def _filters(spec: ProcessorSpec) -> list[str]:
 
 def _check_settings_schema(spec: ProcessorSpec) -> None:
     try:
-        drafts.compiled(msgspec.json.decode(spec.settings_schema), {})
+        schema = msgspec.json.decode(spec.settings_schema)
+        drafts.compiled(schema, {})
     except (msgspec.DecodeError, jsonschema_rs.ValidationError) as error:
         raise SetupError(f"The settings schema of {spec.processor_id} is none: {error}") from error
+    if marked(schema) != len(list(paths_of(schema))):
+        raise SetupError(
+            f"A secret in the settings schema of {spec.processor_id} would be kept in plain: it"
+            " must stand under `properties`, not behind `$ref`, `items` or a choice of schemas."
+        )
