@@ -234,7 +234,7 @@ async def test_run_tells_all_its_fields() -> None:
         tokens_out=None,
         cost=None,
         seconds=None,
-        detail=None,
+        detail="No worker of this processor is running.",
         backfill_id=None,
         total=None,
         done=None,
