@@ -248,7 +248,7 @@ async def test_run_tells_all_its_fields() -> None:
     assert await run_after(scribe.history, run_id) == queued
     scribe.run(started(run_id))
     running = msgspec.structs.replace(
-        queued, status="running", attempts=1, started_at=time_of(3), seq=3
+        queued, status="running", attempts=1, detail=None, started_at=time_of(3), seq=3
     )
     assert await run_after(scribe.history, run_id) == running
     scribe.run(completed(run_id))
